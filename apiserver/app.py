@@ -1,0 +1,182 @@
+"""The ASGI application of a server: identity, authorization and deadlines in front of documents and verbs."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from apimachinery import authorization, status
+from apimachinery.identity import ANONYMOUS, UNAUTHENTICATED, User
+from apimachinery.options import Query, parse_query
+from apimachinery.request_info import RequestInfo, is_long_running, parse_request_info
+from apiserver import logs
+from apiserver.discovery import Answer, DocumentSource
+from apiserver.endpoints import HEALTH_PATHS, Endpoints, indented
+from apiserver.metrics import ServerMetrics
+from apiserver.registry import Registry
+from apiserver.rest import respond
+from apiserver.rest.dispatch import Dispatcher, Verbs, asked_of, not_found_page
+
+_DEADLINE_SECONDS = 60.0
+"""Longest time for a request that is not a watch (aggregator.md 8.7)."""
+_AUDIT_ID_LIMIT = 64
+_OWN_PATHS = ("/apis", "/metrics", "/openapi/v2", "/openapi/v3", "/version")
+
+log = logs.get("apiserver")
+
+Authenticate = Callable[[Scope], User | None]
+"""Who makes the request; None without credentials, APIError 401 for bad ones."""
+
+_ANONYMOUS = User(ANONYMOUS, groups=(UNAUTHENTICATED,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppConfig:
+    """Everything an application is put together from."""
+
+    registry: Registry
+    verbs: Verbs
+    authenticate: Authenticate
+    policy: authorization.Policy
+    endpoints: Endpoints
+    metrics: ServerMetrics
+    documents: Sequence[DocumentSource] = ()
+    """Sources of discovery and OpenAPI documents, asked in order."""
+    paths: Callable[[], Sequence[str]] = tuple
+    """Paths of the documents, for the list at `/`."""
+    installed: Callable[[], bool] = field(default=lambda: True)
+    """Whether all paths are known; until then an unknown path is 503, not 404 (aggregator.md 2.6)."""
+
+
+def build_app(config: AppConfig) -> ASGIApp:
+    """The application; pure assembly, nothing is started."""
+    return _App(config)
+
+
+class _App:
+    def __init__(self, config: AppConfig) -> None:
+        self._config = config
+        self._dispatch = Dispatcher(config.registry, config.verbs)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "not supported"})
+            return
+        if scope["type"] != "http":
+            return
+        exchange = _Exchange(Request(scope, receive), send)
+        started = time.perf_counter()
+        self._config.metrics.in_flight(exchange.mutating, 1)
+        try:
+            await self._serve(exchange)
+        finally:
+            self._config.metrics.in_flight(exchange.mutating, -1)
+            seconds = time.perf_counter() - started
+            self._config.metrics.observe(exchange.info, exchange.code, seconds)
+            log.debug(
+                "request",
+                audit_id=exchange.audit_id,
+                method=exchange.request.method,
+                path=exchange.request.url.path,
+                user=exchange.user.name,
+                code=exchange.code,
+                seconds=round(seconds, 6),
+            )
+
+    async def _serve(self, exchange: "_Exchange") -> None:
+        """The error boundary: every failure becomes a Status, unless the answer has begun."""
+        try:
+            response = await self._answer(exchange)
+        except status.APIError as error:
+            response = respond.failure(exchange.asked, error)
+            if error.code >= 500:
+                log.warning("request failed", audit_id=exchange.audit_id, code=error.code, error=error.message)
+        except Exception as error:
+            log.exception("request failed", audit_id=exchange.audit_id, error=repr(error))
+            response = respond.failure(exchange.asked, status.internal_error("the server failed, see its log"))
+        response.headers["audit-id"] = exchange.audit_id
+        if "cache-control" not in response.headers:
+            response.headers["cache-control"] = "no-cache, private"
+        await response(exchange.request.scope, exchange.request.receive, exchange.send)
+
+    async def _answer(self, exchange: "_Exchange") -> Response:
+        request = exchange.request
+        exchange.info = info = parse_request_info(request.method, request.url.path, exchange.query)
+        exchange.user = user = self._config.authenticate(request.scope) or _ANONYMOUS
+        if not authorization.allowed(self._config.policy, user, info):
+            raise status.unauthorized() if user is _ANONYMOUS else authorization.forbidden(user, info)
+        if is_long_running(info):
+            return await self._route(exchange, info, user)
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                return await self._route(exchange, info, user)
+        except TimeoutError:
+            raise status.timeout("request did not complete within the allotted timeout") from None
+
+    async def _route(self, exchange: "_Exchange", info: RequestInfo, user: User) -> Response:
+        request = exchange.request
+        if info.is_resource:
+            response = await self._dispatch(request, info, user, exchange.query)
+        else:
+            response = self._document(exchange)
+        if response.status_code == 404 and not self._config.installed():
+            raise status.paths_not_installed()
+        return response
+
+    def _document(self, exchange: "_Exchange") -> Response:
+        request = exchange.request
+        path = request.url.path
+        if request.method not in ("GET", "HEAD"):
+            return PlainTextResponse("405 method not allowed\n", 405, headers={"allow": "GET, HEAD"})
+        if path in ("/", "/index.html"):
+            return indented({"paths": self._paths()})
+        known = self._config.endpoints.respond(path, exchange.query, exchange.asked.accept)
+        if known is not None:
+            return known
+        target = f"{path}?{request.url.query}" if request.url.query else path
+        accept, match = exchange.asked.accept, request.headers.get("if-none-match", "")
+        for source in self._config.documents:
+            answer = source.respond(target, accept, match)
+            if answer is not None:
+                return _response(answer)
+        return not_found_page()
+
+    def _paths(self) -> list[str]:
+        return sorted({*self._config.paths(), *HEALTH_PATHS, *_OWN_PATHS})
+
+
+class _Exchange:
+    """One request on its way: what is known so far, for the error boundary, the log and the metrics."""
+
+    def __init__(self, request: Request, send: Send) -> None:
+        self.request = request
+        self.query: Query = parse_query(request.scope["query_string"])
+        self.asked = asked_of(request, self.query)
+        self.audit_id = audit_id(request.headers)
+        self.info: RequestInfo | None = None
+        self.user = _ANONYMOUS
+        self.code = 0
+        self.mutating = request.method not in ("GET", "HEAD", "OPTIONS")
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.code = message["status"]
+        await self._send(message)
+
+
+def audit_id(headers: Mapping[str, str]) -> str:
+    """The client's audit id if it is usable in a log line, else a new one."""
+    given = headers.get("audit-id", "")
+    if given and len(given) <= _AUDIT_ID_LIMIT and given.isascii() and given.isprintable():
+        return given
+    return str(uuid.uuid4())
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, status_code=answer.code, headers=answer.headers)

@@ -1,0 +1,146 @@
+"""Running an aggregated API server: from flags and declared resources to a process that ends in order."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from starlette.types import Scope
+
+from apimachinery import status
+from apimachinery.authorization import Policy
+from apimachinery.identity import User
+from apiserver import logs
+from apiserver.app import AppConfig, Authenticate, build_app
+from apiserver.auth.request_header import AuthenticationFailed, Authenticator, RequestHeaderAuthenticator
+from apiserver.auth.trusted import lower_headers
+from apiserver.auth.x509 import CertificateAuthenticator
+from apiserver.discovery import LocalDiscovery
+from apiserver.endpoints import Endpoints, plain_app
+from apiserver.flags import ServerFlags
+from apiserver.health import HealthChecks
+from apiserver.lifecycle import Shutdown
+from apiserver.metrics import ServerMetrics
+from apiserver.openapi import LocalOpenAPI, OpenAPIDocuments
+from apiserver.registry import Registry
+from apiserver.resource import Resource
+from apiserver.rest.context import Context
+from apiserver.rest.dispatch import Verbs
+from apiserver.serving import serve
+from apiserver.storage.base import Store
+from apiserver.storage.file import FileStore
+from apiserver.storage.memory import MemoryStore
+from apiserver.tls import server_context
+from apiserver.version import program_version, version_document
+
+_DEBUG_VERBOSITY = 4
+
+log = logs.get("program")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """An aggregated API server as its author declares it."""
+
+    title: str
+    """Shown in the OpenAPI documents."""
+    resources: Sequence[Resource]
+
+
+async def run(program: Program, flags: ServerFlags) -> None:
+    """Serve until SIGTERM or SIGINT. Raises what opening files, sockets and directories raises, with one-line texts:
+    TLSConfigError, ListenError, DataDirectoryError."""
+    logs.configure("debug" if flags.verbosity >= _DEBUG_VERBOSITY else "info", _log_format(flags))
+    shutdown = Shutdown()
+    shutdown.install()
+    collectors, health = CollectorRegistry(), HealthChecks()
+    health.add("ping", lambda: None)
+    health.add("shutdown", shutdown.check, endpoints=("readyz",))
+    registry = Registry(_enabled(program.resources, flags))
+    tls_context = server_context(
+        flags.cert,
+        flags.key,
+        [path for path in (flags.requestheader_ca, flags.client_ca) if path is not None],
+        ["http/1.1", "h2"],
+    )
+    endpoints = Endpoints(health=health, collectors=collectors, version=version_document())
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_open_store(flags.data_dir))
+        verbs = Verbs(Context(store=store))
+        discovery = LocalDiscovery(registry)
+        openapi = LocalOpenAPI(registry, title=program.title, version=program_version())
+        app = build_app(
+            AppConfig(
+                registry=registry,
+                verbs=verbs,
+                authenticate=authenticate_peers(_authenticator(flags)),
+                policy=Policy(),
+                endpoints=endpoints,
+                metrics=ServerMetrics(collectors),
+                documents=[discovery, OpenAPIDocuments(openapi, time.time)],
+                paths=lambda: discovery.paths,
+            )
+        )
+        grace = flags.shutdown_grace_seconds
+        if flags.metrics_port:
+            plain = await serve(
+                plain_app(endpoints), host=flags.metrics_bind_address, port=flags.metrics_port, name="metrics"
+            )
+            stack.push_async_callback(plain.stop)
+        server = await serve(
+            app, host=flags.bind_address, port=flags.secure_port, ssl_context=tls_context, name="secure"
+        )
+        log.info("serving", address=f"{flags.bind_address}:{server.port}", groups=_names(registry))
+        await shutdown.wait()
+        verbs.watcher.close()
+        await server.stop(grace)
+    log.info("stopped")
+
+
+def authenticate_peers(authenticator: Authenticator) -> Authenticate:
+    """Identity by the peer's certificate and, for front proxies, by its headers."""
+
+    def authenticate(scope: Scope) -> User | None:
+        certificate: bytes | None = scope["state"].get("peer_certificate")
+        outcome = authenticator.authenticate(certificate, lower_headers(scope))
+        if isinstance(outcome, AuthenticationFailed):
+            log.info("authentication failed", reason=outcome.reason)
+            raise status.unauthorized()
+        return outcome
+
+    return authenticate
+
+
+def _authenticator(flags: ServerFlags) -> Authenticator:
+    front_proxy = RequestHeaderAuthenticator(
+        flags.requestheader_ca, allowed_names=flags.allowed_names, names=flags.requestheader_names
+    )
+    direct = CertificateAuthenticator(flags.client_ca) if flags.client_ca is not None else None
+    return Authenticator(request_header=front_proxy, certificates=direct)
+
+
+def _enabled(resources: Iterable[Resource], flags: ServerFlags) -> list[Resource]:
+    return [resource for resource in resources if resource.group_version not in flags.disabled]
+
+
+def _log_format(flags: ServerFlags) -> logs.Format:
+    return "json" if flags.log_format == "json" else "logfmt"
+
+
+def _names(registry: Registry) -> str:
+    return ",".join(map(str, registry.group_versions()))
+
+
+@contextlib.asynccontextmanager
+async def _open_store(directory: Path | None) -> AsyncIterator[Store]:
+    if directory is None:
+        yield MemoryStore()
+        return
+    async with FileStore.open(directory, on_damaged=report_damaged) as store:
+        yield store
+
+
+def report_damaged(path: Path, reason: str) -> None:
+    log.error("damaged object set aside", path=str(path), reason=reason)

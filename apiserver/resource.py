@@ -1,0 +1,83 @@
+"""How a server declares a resource: everything else (routes, discovery, OpenAPI, tables) is derived from it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from apimachinery.gvk import GroupKind, GroupResource, GroupVersion
+from apimachinery.identity import User
+from apimachinery.table import Column
+from apimachinery.types import Object
+from apiserver.strategy import Strategy
+
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubresourceRequest:
+    """What a custom subresource is asked: the caller, the parent object and the query (single values)."""
+
+    user: User
+    parent: Object
+    query: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subresource:
+    """A custom subresource, answered with GET by a function of the parent object."""
+
+    name: str
+    kind: str
+    get: Callable[[SubresourceRequest], Awaitable[Object]]
+    schema: Object = field(default_factory=dict)
+    """OpenAPI schema of the answer."""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Resource:
+    """A kind of object and how the API shows it."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    schema: Object
+    """OpenAPI v3 schema of the object, as in a CRD: `type: object`, `properties` such as `spec` and `status`.
+
+    `apiVersion`, `kind` and `metadata` are added by the library. Descriptions show in `kubectl explain`.
+    """
+    strategy: Strategy = field(default_factory=Strategy)
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    """Table columns; empty means Name and Age (`apimachinery.table.DEFAULT_COLUMNS`)."""
+    verbs: tuple[str, ...] = ALL_VERBS
+    subresources: tuple[Subresource, ...] = ()
+    """Custom subresources. `status` is not listed here: it exists when `strategy.has_status`."""
+    selectable_fields: tuple[str, ...] = ()
+    """Dotted paths usable in field selectors besides metadata.name and metadata.namespace, e.g. `spec.host`."""
+    virtual_list: Callable[[User], Awaitable[Object]] | None = None
+    """For a resource without storage: answers list (and nothing else) with one document. `verbs` must be ("list",)."""
+    description: str = ""
+
+    @property
+    def list_kind(self) -> str:
+        return f"{self.kind}List"
+
+    @property
+    def group_version(self) -> GroupVersion:
+        return GroupVersion(self.group, self.version)
+
+    @property
+    def group_resource(self) -> GroupResource:
+        return GroupResource(self.group, self.plural)
+
+    @property
+    def group_kind(self) -> GroupKind:
+        return GroupKind(self.group, self.kind)
+
+    @property
+    def api_version(self) -> str:
+        return str(self.group_version)

@@ -1,0 +1,257 @@
+"""HTTP in front of the verbs: from a parsed request to a response, for every declared resource."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from apimachinery import codec, patch, status
+from apimachinery.identity import User
+from apimachinery.options import (
+    DeleteOptions,
+    ListOptions,
+    Query,
+    parse_bool,
+    parse_delete_options,
+    parse_list_options,
+    parse_write_options,
+)
+from apimachinery.request_info import RequestInfo
+from apiserver.registry import Registry
+from apiserver.resource import Resource, Subresource, SubresourceRequest
+from apiserver.rest import respond
+from apiserver.rest.context import Context
+from apiserver.rest.objects import check_path_name
+from apiserver.rest.read import Reader
+from apiserver.rest.remove import Remover
+from apiserver.rest.respond import Asked, Responder
+from apiserver.rest.watch import Watcher
+from apiserver.rest.write import Writer
+
+BODY_LIMIT = 3 * 1024 * 1024
+"""Largest request body in bytes (rest.md A1.1)."""
+_BODY_TYPES = ("application/json", "application/yaml")
+_ITEM_VERBS = ("update", "patch")
+_PATCH_TYPES = (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One API request, parsed."""
+
+    request: Request
+    resource: Resource
+    info: RequestInfo
+    user: User
+    query: Query
+    asked: Asked
+
+    @property
+    def namespace(self) -> str:
+        return self.info.namespace if self.resource.namespaced else ""
+
+
+class Verbs:
+    """The use cases over one store, shared by HTTP and by in-process clients."""
+
+    def __init__(self, context: Context) -> None:
+        self.reader = Reader(context)
+        self.writer = Writer(context)
+        self.remover = Remover(context, self.reader)
+        self.watcher = Watcher(context, self.reader)
+        self.context = context
+
+
+class Dispatcher:
+    def __init__(self, registry: Registry, verbs: Verbs) -> None:
+        self._registry = registry
+        self._verbs = verbs
+        self._responder = Responder(verbs.context.now)
+        self._handlers: dict[str, Callable[[Call], Awaitable[Response]]] = {
+            "get": self._get,
+            "list": self._list,
+            "watch": self._watch,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+
+    async def __call__(self, request: Request, info: RequestInfo, user: User, query: Query) -> Response:
+        """Answer a resource request; a plain 404 when no resource is served at its path."""
+        resource = self._registry.find(info.group, info.version, info.resource)
+        if resource is None or not _scope_fits(resource, info):
+            return not_found_page()
+        if info.name:
+            check_path_name(info.name)
+        call = Call(
+            request=request, resource=resource, info=info, user=user, query=query, asked=asked_of(request, query)
+        )
+        if info.subresource and not (info.subresource == "status" and resource.strategy.has_status):
+            return await self._subresource(call)
+        verb = self._verb(call)
+        if resource.virtual_list is not None:
+            return self._responder.virtual(call.asked, resource, await resource.virtual_list(user))
+        return await self._handlers[verb](call)
+
+    @staticmethod
+    def _verb(call: Call) -> str:
+        info, resource = call.info, call.resource
+        verb = info.verb
+        if verb == "get" and call.query.get("watch") and parse_bool(call.query["watch"][0]) and not info.subresource:
+            verb = "watch"
+        served = ("get", "update", "patch") if info.subresource else resource.verbs
+        if verb not in served or (verb == "create" and info.name) or (verb in _ITEM_VERBS and not info.name):
+            raise status.method_not_allowed(resource.group_resource, verb or call.request.method.lower())
+        if verb == "create" and resource.namespaced and not info.namespace:
+            raise status.method_not_allowed(resource.group_resource, verb)
+        return verb
+
+    async def _subresource(self, call: Call) -> Response:
+        wanted = call.info.subresource
+        sub: Subresource | None = next((item for item in call.resource.subresources if item.name == wanted), None)
+        if sub is None:
+            return not_found_page()
+        if call.info.verb != "get":
+            raise status.method_not_allowed(call.resource.group_resource, call.info.verb)
+        parent = await self._verbs.reader.get(call.resource, call.namespace, call.info.name)
+        query = {name: values[0] for name, values in call.query.items() if values}
+        answer = await sub.get(SubresourceRequest(user=call.user, parent=parent.object, query=query))
+        content = {"kind": sub.kind, "apiVersion": call.resource.api_version, **answer}
+        return respond.document(call.asked, content)
+
+    async def _get(self, call: Call) -> Response:
+        version = next(iter(call.query.get("resourceVersion", ())), "")
+        stored = await self._verbs.reader.get(call.resource, call.namespace, call.info.name, version)
+        return self._responder.item(call.asked, call.resource, stored)
+
+    async def _list(self, call: Call) -> Response:
+        page = await self._verbs.reader.list(call.resource, call.namespace, parse_list_options(call.query))
+        return self._responder.page(call.asked, call.resource, page)
+
+    async def _watch(self, call: Call) -> Response:
+        events = await self._verbs.watcher.events(call.resource, call.namespace, self._watch_options(call))
+        return self._responder.stream(call.asked, call.resource, events)
+
+    @staticmethod
+    def _watch_options(call: Call) -> ListOptions:
+        """A watch of one item is a watch of the collection with a field selector."""
+        query: dict[str, Any] = {**call.query, "watch": ["true"]}
+        if call.info.name and call.info.verb == "get":
+            query["fieldSelector"] = [f"metadata.name={call.info.name}"]
+        return parse_list_options(query)
+
+    async def _create(self, call: Call) -> Response:
+        options = parse_write_options(call.query, kind="CreateOptions", user_agent=call.asked.user_agent)
+        document = await self._document(call)
+        result = await self._verbs.writer.create(call.resource, call.namespace, document, options)
+        return self._responder.item(call.asked, call.resource, result.stored, code=201, warnings=result.warnings)
+
+    async def _update(self, call: Call) -> Response:
+        options = parse_write_options(call.query, kind="UpdateOptions", user_agent=call.asked.user_agent)
+        document = await self._document(call)
+        result = await self._verbs.writer.update(
+            call.resource,
+            call.namespace,
+            call.info.name,
+            document,
+            options,
+            status_only=call.info.subresource == "status",
+        )
+        return self._responder.item(call.asked, call.resource, result.stored, warnings=result.warnings)
+
+    async def _patch(self, call: Call) -> Response:
+        media_type = codec.body_media_type(call.request.headers.get("content-type", ""))
+        if media_type not in _PATCH_TYPES:
+            raise status.unsupported_media_type(_PATCH_TYPES)
+        options = parse_write_options(call.query, kind="PatchOptions", user_agent=call.asked.user_agent)
+        body = await read_body(call.request)
+        result = await self._verbs.writer.patch(
+            call.resource,
+            call.namespace,
+            call.info.name,
+            media_type,
+            body,
+            options,
+            status_only=call.info.subresource == "status",
+        )
+        return self._responder.item(call.asked, call.resource, result.stored, warnings=result.warnings)
+
+    async def _delete(self, call: Call) -> Response:
+        options = await self._delete_options(call)
+        removal = await self._verbs.remover.delete(call.resource, call.namespace, call.info.name, options)
+        if not removal.removed:
+            code = 202 if options.orphan_dependents is False else 200
+            return self._responder.item(call.asked, call.resource, removal.stored, code=code)
+        uid = removal.stored.object["metadata"].get("uid", "")
+        done = status.success(call.resource.group_resource, call.info.name, uid)
+        return respond.document(call.asked, done)
+
+    async def _delete_collection(self, call: Call) -> Response:
+        options = await self._delete_options(call)
+        selection = parse_list_options(call.query)
+        page = await self._verbs.remover.delete_collection(call.resource, call.namespace, selection, options)
+        return self._responder.page(call.asked, call.resource, page)
+
+    @staticmethod
+    async def _delete_options(call: Call) -> DeleteOptions:
+        body = await read_body(call.request)
+        content = None
+        if body.strip():
+            media_type = codec.body_media_type(call.request.headers.get("content-type", ""))
+            content = _decode(body, media_type)
+        return parse_delete_options(call.query, content)
+
+    @staticmethod
+    async def _document(call: Call) -> Any:
+        media_type = codec.body_media_type(call.request.headers.get("content-type", ""))
+        if media_type not in _BODY_TYPES:
+            raise status.unsupported_media_type(_BODY_TYPES)
+        return _decode(await read_body(call.request), media_type)
+
+
+def _decode(body: bytes, media_type: str) -> Any:
+    if media_type not in _BODY_TYPES:
+        raise status.unsupported_media_type(_BODY_TYPES)
+    return codec.decode_body(body, media_type)
+
+
+def _scope_fits(resource: Resource, info: RequestInfo) -> bool:
+    """Namespaced items live under a namespace, cluster-scoped ones do not."""
+    if not resource.namespaced:
+        return not info.namespace
+    return bool(info.namespace) or not info.name
+
+
+def asked_of(request: Request, query: Query) -> Asked:
+    headers = request.headers
+    return Asked(
+        accept=headers.get("accept", ""),
+        accept_encoding=headers.get("accept-encoding", ""),
+        user_agent=headers.get("user-agent", ""),
+        query=query,
+        head_only=request.method == "HEAD",
+    )
+
+
+def not_found_page() -> Response:
+    return PlainTextResponse("404 page not found\n", 404, headers={"x-content-type-options": "nosniff"})
+
+
+async def read_body(request: Request) -> bytes:
+    """The request body; APIError 413 as soon as it is known to be over the limit."""
+    too_large = status.request_entity_too_large(f"limit is {BODY_LIMIT}")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > BODY_LIMIT:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > BODY_LIMIT:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)

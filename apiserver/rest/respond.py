@@ -1,0 +1,215 @@
+"""Negotiated answers: objects, lists, tables, metadata, Status errors and watch streams (rest.md A1)."""
+
+import gzip
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+from starlette.responses import Response, StreamingResponse
+
+from apimachinery import codec, negotiation, table
+from apimachinery.field_errors import quote
+from apimachinery.negotiation import Choice
+from apimachinery.options import Query
+from apimachinery.status import APIError
+from apimachinery.types import Object
+from apiserver.resource import Resource
+from apiserver.rest.read import Page
+from apiserver.rest.watch import Output
+from apiserver.storage.base import Stored
+
+ITEM_KINDS = ("Table", "PartialObjectMetadata")
+LIST_KINDS = ("Table", "PartialObjectMetadataList")
+_GZIP_OVER_BYTES = 128 * 1024
+_GZIP_LEVEL = 1
+"""As the originals: large lists are compressed for the network, not for the archive."""
+_WARNING_BUDGET = 4096
+_WARNING_CUT = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the request says about the form of its answer."""
+
+    accept: str = ""
+    accept_encoding: str = ""
+    user_agent: str = ""
+    query: Query = field(default_factory=dict)
+    head_only: bool = False
+
+    @property
+    def pretty(self) -> bool:
+        return negotiation.pretty_wanted(self.query, self.user_agent)
+
+    @property
+    def include_object(self) -> str:
+        return next(iter(self.query.get("includeObject", ())), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """Turns results into responses. `now` is the clock that ages in tables are counted from."""
+
+    now: Callable[[], float]
+
+    def item(
+        self, asked: Asked, resource: Resource, stored: Stored, *, code: int = 200, warnings: Sequence[str] = ()
+    ) -> Response:
+        choice = negotiation.choose(asked.accept, as_kinds=ITEM_KINDS)
+        plain = choice.as_kind == "" and choice.media_type == "application/json"
+        if plain and not (choice.pretty or asked.pretty):
+            return finish(asked, stored.json + b"\n", choice.media_type, code=code, warnings=warnings)
+        document = stored.object
+        if choice.as_kind == "Table":
+            version = stored.object["metadata"].get("resourceVersion", "")
+            document = self._table(asked, resource, [document], {"resourceVersion": version}, choice)
+        elif choice.as_kind == "PartialObjectMetadata":
+            document = table.partial_object_metadata(document)
+        return encoded(asked, document, choice, code=code, warnings=warnings)
+
+    def page(self, asked: Asked, resource: Resource, page: Page) -> Response:
+        choice = negotiation.choose(asked.accept, as_kinds=LIST_KINDS)
+        plain = choice.as_kind == "" and choice.media_type == "application/json"
+        if plain and not (choice.pretty or asked.pretty):
+            return finish(asked, _list_json(resource, page), choice.media_type)
+        documents = [stored.object for stored in page.items]
+        if choice.as_kind == "Table":
+            document = self._table(asked, resource, documents, page.metadata, choice)
+        elif choice.as_kind == "PartialObjectMetadataList":
+            document = table.partial_object_metadata_list(page.metadata, documents)
+        else:
+            head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": page.metadata}
+            document = {**head, "items": documents}
+        return encoded(asked, document, choice)
+
+    def virtual(self, asked: Asked, resource: Resource, document: Object) -> Response:
+        """The answer of a resource without storage: the document itself, or one table row of it."""
+        choice = negotiation.choose(asked.accept, as_kinds=("Table",))
+        if choice.as_kind == "Table":
+            document = self._table(asked, resource, [document], {}, choice)
+        return encoded(asked, document, choice)
+
+    def stream(self, asked: Asked, resource: Resource, events: AsyncIterator[list[Output]]) -> Response:
+        kinds = ("Table", "PartialObjectMetadata")
+        choice = negotiation.choose(asked.accept, as_kinds=kinds, stream=True)
+        include = table.parse_include_object(asked.include_object)
+        return StreamingResponse(
+            self._lines(resource, events, choice, include), media_type=choice.media_type, headers=dict(NO_CACHE)
+        )
+
+    async def _lines(
+        self, resource: Resource, events: AsyncIterator[list[Output]], choice: Choice, include: table.IncludeObject
+    ) -> AsyncIterator[bytes]:
+        first = True
+        async for batch in events:
+            lines: list[bytes] = []
+            for output in batch:
+                lines.append(self._line(resource, output, choice, include, headers=first))
+                first = first and output.type == "ERROR"
+            yield b"".join(lines)
+
+    def _line(
+        self, resource: Resource, output: Output, choice: Choice, include: table.IncludeObject, *, headers: bool
+    ) -> bytes:
+        head = b'{"type":"' + output.type.encode() + b'","object":'
+        if output.type == "ERROR" or not choice.as_kind:
+            body = output.stored.json if output.stored is not None else orjson.dumps(output.document)
+            return head + body + b"}\n"
+        document = output.document
+        if choice.as_kind == "PartialObjectMetadata":
+            document = table.partial_object_metadata(document)
+        else:
+            meta = {"resourceVersion": document["metadata"].get("resourceVersion", "")}
+            document = table.build(
+                self._columns(resource),
+                [document],
+                list_meta=meta,
+                now=self.now(),
+                include_object=include,
+                version=choice.version,
+                headers=headers,
+            )
+        return head + orjson.dumps(document) + b"}\n"
+
+    def _table(
+        self, asked: Asked, resource: Resource, documents: Sequence[Object], list_meta: Object, choice: Choice
+    ) -> Object:
+        return table.build(
+            self._columns(resource),
+            documents,
+            list_meta=list_meta,
+            now=self.now(),
+            include_object=table.parse_include_object(asked.include_object),
+            version=choice.version,
+        )
+
+    @staticmethod
+    def _columns(resource: Resource) -> tuple[table.Column, ...]:
+        return resource.columns or table.DEFAULT_COLUMNS
+
+
+NO_CACHE = (("cache-control", "no-cache, private"),)
+
+
+def _list_json(resource: Resource, page: Page) -> bytes:
+    """The list as JSON, put together from the items' shared encodings."""
+    head = orjson.dumps({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": page.metadata})
+    return b"".join((head[:-1], b',"items":[', b",".join([stored.json for stored in page.items]), b"]}\n"))
+
+
+def document(asked: Asked, content: Object, *, code: int = 200) -> Response:
+    """A document that has only its own form, e.g. the Status of a delete."""
+    return encoded(asked, content, negotiation.choose(asked.accept), code=code)
+
+
+def encoded(
+    asked: Asked, content: Object, choice: Choice, *, code: int = 200, warnings: Sequence[str] = ()
+) -> Response:
+    if choice.media_type == "application/yaml":
+        return finish(asked, codec.encode_yaml(content), choice.media_type, code=code, warnings=warnings)
+    body = codec.encode_json(content, pretty=choice.pretty or asked.pretty)
+    return finish(asked, body, choice.media_type, code=code, warnings=warnings)
+
+
+def failure(asked: Asked, error: APIError) -> Response:
+    """The Status of an error; JSON when the client accepts nothing that it could be written in."""
+    try:
+        response = document(asked, error.status, code=error.code)
+    except APIError:
+        body = codec.encode_json(error.status, pretty=True)
+        response = finish(asked, body, "application/json", code=error.code)
+    if error.retry_after_seconds is not None:
+        response.headers["retry-after"] = str(error.retry_after_seconds)
+    if error.code == 403:
+        response.headers["x-content-type-options"] = "nosniff"
+    return response
+
+
+def finish(asked: Asked, body: bytes, media_type: str, *, code: int = 200, warnings: Sequence[str] = ()) -> Response:
+    headers = dict(NO_CACHE)
+    if len(body) > _GZIP_OVER_BYTES and "gzip" in asked.accept_encoding:
+        body = gzip.compress(body, _GZIP_LEVEL)
+        headers["content-encoding"] = "gzip"
+        headers["vary"] = "Accept-Encoding"
+    response = Response(body, status_code=code, headers=headers)
+    response.headers["content-type"] = media_type
+    for text in _within_budget(warnings):
+        # Header values are ASCII; Go escapes the rest, so do we.
+        response.headers.append("warning", f"299 - {quote(text)}".encode("ascii", "backslashreplace").decode())
+    return response
+
+
+def _within_budget(warnings: Sequence[str]) -> list[str]:
+    """Without repetition; over the budget each text is cut, and what is still too much is left out."""
+    texts = list(dict.fromkeys(warnings))
+    if sum(map(len, texts)) <= _WARNING_BUDGET:
+        return texts
+    kept: list[str] = []
+    left = _WARNING_BUDGET
+    for text in texts:
+        cut = text[:_WARNING_CUT]
+        if len(cut) > left:
+            break
+        kept.append(cut)
+        left -= len(cut)
+    return kept

@@ -1,0 +1,238 @@
+"""Serving ASGI applications: listeners, connections and an orderly end of both.
+
+`scope["state"]` belongs to one request; its `peer_certificate` is the client's certificate in DER, or None. Lifespan is
+not run. `Connections` serves connections that somebody else accepted.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+
+from apiserver import logs
+from apiserver.connection import AbortResponse, ASGIApp, Connection, Message, Receive, Scope, Send
+
+__all__ = [
+    "ASGIApp",
+    "AbortResponse",
+    "Connections",
+    "ListenError",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "Server",
+    "serve",
+]
+
+_log = logs.get("apiserver.serving")
+
+MAX_HEAD: Final = 1024 * 1024
+"""Bytes of a request head that are accepted (aggregator.md 0)."""
+IDLE_SECONDS: Final = 90.0
+HANDSHAKE_SECONDS: Final = 10.0
+MAX_STREAMS: Final = 1000
+_BACKLOG: Final = 1024
+_QUEUED_EVENTS: Final = 16
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text names it and says why."""
+
+
+class Connections:
+    """Open connections of one application; owns their tasks."""
+
+    def __init__(self, app: ASGIApp, *, name: str = "http") -> None:
+        self._app = app
+        self._name = name
+        self._config = _config()
+        self._context = WorkerContext(None)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting = True
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Serve a connection in a task of its own; HTTP/2 if ALPN chose it. `state` adds to every request's state."""
+        if not self._accepting:
+            writer.transport.abort()
+            return
+        tls = writer.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        shared = {"peer_certificate": certificate, **(state or {})}
+        connection = Connection(self._app, self._config, self._context, shared, reader, writer)
+        task = asyncio.get_running_loop().create_task(connection.run(), name=f"{self._name}-connection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def adopt(
+        self, transport: asyncio.Transport, received: bytes = b"", state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Serve a connection that another protocol accepted; `received` are bytes it has already read."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if received:
+            reader.feed_data(received)
+        self.start(reader, asyncio.StreamWriter(transport, protocol, reader, loop), state)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Close idle connections, let running requests finish within `grace_seconds`, then break the rest off."""
+        self._accepting = False
+        await self._context.terminated.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        if self._tasks:
+            _log.info("connections broken off", server=self._name, connections=len(self._tasks))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Server:
+    """A listening server; made by `serve`."""
+
+    def __init__(self, listener: asyncio.Server, connections: Connections, unix_path: Path | None) -> None:
+        self._listener = listener
+        self._unix_path = unix_path
+        self._inode = unix_path.stat().st_ino if unix_path is not None else None
+        self.connections = connections
+        self.addresses: tuple[tuple[str, int] | str, ...] = tuple(map(_address, listener.sockets))
+        """`(host, port)` of each TCP socket, the path of a unix socket."""
+
+    @property
+    def port(self) -> int:
+        """The TCP port; LookupError on a unix socket."""
+        for address in self.addresses:
+            if not isinstance(address, str):
+                return address[1]
+        raise LookupError("the server listens on no TCP port")
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Stop listening, then drain as `Connections.drain` does."""
+        self._listener.close()
+        if self._unix_path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if self._unix_path.stat().st_ino == self._inode:
+                    self._unix_path.unlink()
+        await self.connections.drain(grace_seconds)
+
+
+async def serve(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    unix_path: Path | None = None,
+    sockets: Sequence[socket.socket] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    name: str = "http",
+) -> Server:
+    """Listen on `unix_path` (mode 0600), on one bound socket, or on `host` and `port` (0 picks a free one).
+
+    Raises ListenError.
+    """
+    connections = Connections(app, name=name)
+    options: dict[str, Any] = {"backlog": _BACKLOG}
+    if ssl_context is not None:
+        options |= {"ssl": ssl_context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
+    where = str(unix_path) if unix_path is not None else f"{host}:{port}"
+    try:
+        if unix_path is not None:
+            listener = await asyncio.start_unix_server(connections.start, sock=_unix_socket(unix_path), **options)
+        elif sockets:
+            where = "the given socket"
+            (bound,) = sockets
+            listener = await asyncio.start_server(connections.start, sock=bound, **options)
+        else:
+            listener = await asyncio.start_server(connections.start, host, port, **options)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {where}: {_why(error)}") from error
+    for listening in listener.sockets:
+        _keep_alive(listening)
+    return Server(listener, connections, unix_path)
+
+
+def _config() -> Config:
+    config = Config()
+    config.include_server_header = False
+    config.keep_alive_max_requests = 10**12
+    config.keep_alive_timeout = IDLE_SECONDS
+    config.h2_max_concurrent_streams = MAX_STREAMS
+    config.h2_max_header_list_size = MAX_HEAD
+    config.h11_max_incomplete_size = MAX_HEAD
+    config.max_app_queue_size = _QUEUED_EVENTS
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    return config
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """A bound socket that only its owner may connect to; a socket file that nobody serves any more is replaced."""
+    _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(str(path))
+        # Nobody can connect before listen(), so there is no moment with a wider mode.
+        os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, "the file exists and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError(errno.EADDRINUSE, "another process serves it")
+
+
+def _keep_alive(listening: Any) -> None:
+    """Notice peers that vanished: accepted sockets inherit this. Watches may be silent for minutes."""
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+
+
+def _address(listening: Any) -> tuple[str, int] | str:
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return str(name)
+    return (str(name[0]), int(name[1]))
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"name resolution failed: {error.strerror}"
+    if error.errno == errno.EADDRINUSE and error.strerror != "another process serves it":
+        return "address already in use"
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,187 @@
+"""The storage contract: compare-and-swap on objects, one revision counter, watches from a revision."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import orjson
+
+from apimachinery.gvk import GroupResource
+from apimachinery.types import Object
+
+EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Where an object lives. `namespace` is empty for cluster-scoped resources. Sorts in list order."""
+
+    resource: GroupResource
+    namespace: str
+    name: str
+
+
+class Stored:
+    """One revision of an object; shared by everybody who reads it, so `object` must never be mutated.
+
+    `object` holds `metadata.resourceVersion` equal to `revision`. `json` is encoded once, at first use.
+    """
+
+    __slots__ = ("_json", "key", "object", "revision")
+
+    def __init__(self, key: Key, obj: Object, revision: int, json: bytes | None = None) -> None:
+        self.key = key
+        self.object = obj
+        self.revision = revision
+        self._json = json
+
+    @property
+    def json(self) -> bytes:
+        if self._json is None:
+            self._json = orjson.dumps(self.object)
+        return self._json
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change. `current` is the object after it (for DELETED: its last state, carrying the deletion's revision);
+    `previous` the object before it (None for ADDED)."""
+
+    type: EventType
+    current: Stored
+    previous: Stored | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All objects of a resource (optionally of one namespace) at one revision, in key order."""
+
+    revision: int
+    items: tuple[Stored, ...]
+
+
+class NotFoundError(Exception):
+    """No object has this key."""
+
+
+class ExistsError(Exception):
+    """An object has this key already."""
+
+    def __init__(self, current: Stored) -> None:
+        super().__init__(f"{current.key} exists")
+        self.current = current
+
+
+class RevisionMismatchError(Exception):
+    """The object is not at the expected revision any more; `current` is what it is now."""
+
+    def __init__(self, current: Stored) -> None:
+        super().__init__(f"{current.key} is at revision {current.revision}")
+        self.current = current
+
+
+class ExpiredError(Exception):
+    """The asked revision is older than the retained history; `oldest` is the smallest one that can be watched from."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"revision {asked} is older than {oldest}")
+        self.asked = asked
+        self.oldest = oldest
+
+
+class StorageError(Exception):
+    """The medium failed (disk full, permission, ...), or the store is closed. What readers see is unchanged."""
+
+
+class InvalidObjectError(ValueError):
+    """The object cannot be stored: JSON cannot express it (too deep, say), or its metadata do not name its key."""
+
+
+FROM_NOW: Final = None
+
+
+class Watch(Protocol):
+    """A subscription. Iterate it for events in revision order.
+
+    Iteration ends (StopAsyncIteration) when the store closes or when the subscriber fell too far behind: it then
+    lists again.
+    """
+
+    @property
+    def revision(self) -> int:
+        """Every event with a greater revision is still to come, none at or below it.
+
+        It moves: past each delivered event, and to the store's newest revision while none is waiting to be read. So
+        it is the revision of a bookmark.
+        """
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    async def __anext__(self) -> Event: ...
+
+    def drain(self, limit: int = 256) -> list[Event]:
+        """The events that can be had without waiting, at most `limit`; lets a writer send them in one piece."""
+        ...
+
+
+class Store(Protocol):
+    """Every write takes a new revision, strictly increasing over all resources, also across restarts and crashes.
+
+    A write that returned is durable; one that raised StorageError did not happen; one that was cancelled may happen.
+    Objects given to a store are copied: what is stored is their JSON, with sorted keys.
+    """
+
+    @property
+    def revision(self) -> int:
+        """The newest revision."""
+        ...
+
+    async def get(self, key: Key) -> Stored:
+        """NotFoundError if there is none."""
+        ...
+
+    async def list(self, resource: GroupResource, namespace: str = "") -> Snapshot:
+        """All objects of a resource; of all namespaces when `namespace` is empty."""
+        ...
+
+    async def list_at(self, resource: GroupResource, namespace: str = "", *, revision: int) -> Snapshot:
+        """The list as it was at `revision`. ExpiredError when that is too long ago, ValueError when it is to come."""
+        ...
+
+    async def create(self, key: Key, obj: Object) -> Stored:
+        """Store a new object; sets its `metadata.resourceVersion`. ExistsError, InvalidObjectError, StorageError."""
+        ...
+
+    async def update(self, key: Key, obj: Object, *, expected: int) -> Stored:
+        """Replace the object that is at revision `expected`.
+
+        NotFoundError, RevisionMismatchError, InvalidObjectError, StorageError.
+        """
+        ...
+
+    async def delete(self, key: Key, *, expected: int | None = None) -> Stored:
+        """Remove an object; returns its last state carrying the deletion's revision.
+
+        NotFoundError, RevisionMismatchError (when `expected` is given and differs), StorageError.
+        """
+        ...
+
+    def watch(
+        self,
+        resource: GroupResource,
+        namespace: str = "",
+        *,
+        since: int | None = FROM_NOW,
+    ) -> AbstractAsyncContextManager[Watch]:
+        """Subscribe to changes with a revision greater than `since` (None: from now). ExpiredError when entered.
+
+        A `since` in the future is accepted: it waits for later events.
+        """
+        ...
+
+
+Now = Callable[[], float]
+"""A clock: seconds since the epoch."""

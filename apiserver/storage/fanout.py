@@ -1,0 +1,226 @@
+"""One history of events per resource, which watchers read at their own pace.
+
+A watcher has no buffer of its own: it is a position in the shared history. Publishing therefore costs the same however
+many watchers lag, memory is bounded by the history alone, and a watcher whose position has left the history is ended.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Final
+
+from apimachinery.gvk import GroupResource
+from apiserver.storage.base import Event, ExpiredError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLimits:
+    """How much of the past each resource remembers; whichever limit is reached first."""
+
+    events: int = 8192
+    """Number of events; a few thousand let clients reconnect without listing again (rest.md A5.2)."""
+
+    bytes: int = 64 * 1024 * 1024
+    """Sum of the JSON sizes of the remembered objects; keeps large objects from filling memory."""
+
+
+DEFAULT_LIMITS: Final = HistoryLimits()
+
+
+class Channel:
+    """The recent events of one resource. Events are counted from 0; `start` and `end` are such numbers."""
+
+    def __init__(self, revision: int, limits: HistoryLimits) -> None:
+        self.oldest = revision
+        """The smallest revision that can be watched from."""
+        self.start = 0
+        self._limits = limits
+        self._events: deque[Event] = deque()
+        self._bytes = 0
+        self._waiting: dict[str, set[Subscription]] = {}
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self._events)
+
+    def at(self, number: int) -> Event:
+        return self._events[number - self.start]
+
+    def seek(self, revision: int) -> int:
+        """The number of the first event with a greater revision. ExpiredError when some of them are forgotten."""
+        if revision < self.oldest:
+            raise ExpiredError(revision, self.oldest)
+        return self.start + bisect_right(self._events, revision, key=lambda event: event.revision)
+
+    def newest_first(self, number: int) -> Iterator[Event]:
+        """The events from the newest back to `number`."""
+        return islice(reversed(self._events), self.end - number)
+
+    def append(self, event: Event) -> None:
+        number = self.end
+        self._events.append(event)
+        self._bytes += len(event.current.json)
+        while len(self._events) > self._limits.events or (self._bytes > self._limits.bytes and len(self._events) > 1):
+            forgotten = self._events.popleft()
+            self._bytes -= len(forgotten.current.json)
+            self.oldest = forgotten.revision
+            self.start += 1
+        for namespace in {"", event.current.key.namespace}:
+            for subscription in self._waiting.pop(namespace, ()):
+                subscription.wake(number)
+
+    def wait(self, subscription: "Subscription") -> None:
+        self._waiting.setdefault(subscription.namespace, set()).add(subscription)
+
+    def stop_waiting(self, subscription: "Subscription") -> None:
+        waiting = self._waiting.get(subscription.namespace)
+        if waiting is not None:
+            waiting.discard(subscription)
+            if not waiting:
+                del self._waiting[subscription.namespace]
+
+
+class Fanout:
+    """The channels of a store and its newest revision. `revision` is what the store begins at."""
+
+    def __init__(self, revision: int, limits: HistoryLimits) -> None:
+        self.revision = revision
+        self.closed = False
+        self._first = revision
+        self._limits = limits
+        self._channels: dict[GroupResource, Channel] = {}
+        self._open: set[Subscription] = set()
+
+    def channel(self, resource: GroupResource) -> Channel:
+        channel = self._channels.get(resource)
+        if channel is None:
+            channel = self._channels[resource] = Channel(self._first, self._limits)
+        return channel
+
+    def publish(self, events: Iterable[Event]) -> None:
+        """Record events, in revision order, and wake those who wait for them."""
+        for event in events:
+            self.revision = event.revision
+            self.channel(event.current.key.resource).append(event)
+
+    def subscribe(self, resource: GroupResource, namespace: str, since: int | None) -> "Subscription":
+        return Subscription(self, self.channel(resource), namespace, since)
+
+    def entered(self, subscription: "Subscription") -> None:
+        self._open.add(subscription)
+
+    def left(self, subscription: "Subscription") -> None:
+        self._open.discard(subscription)
+
+    def close(self) -> None:
+        """End every watch once it has delivered what was published."""
+        self.closed = True
+        for subscription in self._open:
+            subscription.interrupt()
+
+
+class Subscription:
+    """The Watch of a store: a position in a channel. To be read by one task at a time."""
+
+    def __init__(self, fanout: Fanout, channel: Channel, namespace: str, since: int | None) -> None:
+        self.namespace = namespace
+        self._fanout = fanout
+        self._channel = channel
+        self._since = since
+        self._seen = 0
+        self._position = 0
+        self._ended = False
+        self._asleep = False
+        self._wakeup: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> "Subscription":
+        self._seen = self._fanout.revision if self._since is None else self._since
+        self._position = self._channel.seek(self._seen)
+        self._fanout.entered(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        self._fanout.left(self)
+        self.interrupt()
+
+    def __aiter__(self) -> "Subscription":
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            event = self._peek()
+            if event is not None:
+                self._take(event)
+                return event
+            if self._ended or self._fanout.closed:
+                raise StopAsyncIteration
+            await self._wait()
+
+    def drain(self, limit: int = 256) -> list[Event]:
+        """The events that can be had without waiting, at most `limit`."""
+        events: list[Event] = []
+        while len(events) < limit:
+            event = self._peek()
+            if event is None:
+                break
+            self._take(event)
+            events.append(event)
+        return events
+
+    @property
+    def revision(self) -> int:
+        if self._peek() is None and not self._ended:
+            self._seen = max(self._seen, self._fanout.revision)
+        return self._seen
+
+    def wake(self, number: int) -> None:
+        """Event `number` is the first one of interest since this subscription began to wait."""
+        self._asleep = False
+        self._position = number
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def _peek(self) -> Event | None:
+        if self._asleep:
+            # Nothing of interest has come, however far the channel has moved on with other namespaces' events.
+            return None
+        channel = self._channel
+        if self._position < channel.start:
+            self._ended = True
+        if self._ended:
+            return None
+        while self._position < channel.end:
+            event = channel.at(self._position)
+            # Revisions up to a `since` in the future are skipped, as those before one in the past.
+            if event.revision > self._seen and self.namespace in ("", event.current.key.namespace):
+                return event
+            self._position += 1
+        return None
+
+    def _take(self, event: Event) -> None:
+        self._position += 1
+        self._seen = event.revision
+
+    async def _wait(self) -> None:
+        self._wakeup = asyncio.get_running_loop().create_future()
+        self._asleep = True
+        self._channel.wait(self)
+        try:
+            await self._wakeup
+        finally:
+            self._wakeup = None
+            if self._asleep:
+                # Closed or cancelled; a cancelled wait may have been woken too, and then its position stands.
+                self._asleep = False
+                self._channel.stop_waiting(self)
+                self._position = self._channel.end
