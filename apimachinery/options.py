@@ -67,9 +67,10 @@ def _integer(query: Query, name: str) -> int | None:
     text = values[0]
     if not _INTEGER.fullmatch(text):
         raise status.bad_request(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax")
-    # Twenty characters hold every int64; longer digit strings are refused before the conversion, whose cost grows.
-    significant = text.lstrip("+-").lstrip("0")
-    value = int(text) if len(significant) <= 20 else _INT64_LIMIT
+    # Nineteen digits hold every int64; longer numbers are refused before the conversion, whose cost grows.
+    digits = text.lstrip("+-").lstrip("0")
+    magnitude = int(digits or "0") if len(digits) <= 19 else _INT64_LIMIT + 1
+    value = -magnitude if text.startswith("-") else magnitude
     if not -_INT64_LIMIT <= value < _INT64_LIMIT:
         raise status.bad_request(f"strconv.ParseInt: parsing {quote(text)}: value out of range")
     return value

@@ -40,6 +40,8 @@ _log = logs.get("apiserver.serving")
 
 _MAX_DISCARDED: Final = 8 * 1024 * 1024
 """Bytes of a request body nobody wants that are read so that the client gets its answer and keeps its connection."""
+_MAX_DROPPED: Final = 1000
+"""Messages an application may send to a client that has left before it is ended."""
 _CLOSE_SECONDS: Final = 30.0
 
 
@@ -137,8 +139,21 @@ class _Applications(TaskGroup):
 
 
 async def _run_application(app: ASGIApp, scope: Scope, inbox: "_Inbox", send: Callable[[Any], Awaitable[None]]) -> None:
+    dropped = 0
+
+    async def send_or_drop(message: Message) -> None:
+        nonlocal dropped
+        if not inbox.disconnected:
+            await send(message)
+            return
+        dropped += 1
+        if dropped > _MAX_DROPPED:
+            raise AbortResponse
+        # Without this an application that only sends would never let the loop run again.
+        await asyncio.sleep(0)
+
     try:
-        await app(scope, inbox.get, send)
+        await app(scope, inbox.get, send_or_drop)
     except AbortResponse:
         pass
     except Exception:
@@ -178,8 +193,13 @@ class _Inbox:
         self._changed.set()
 
     @property
+    def disconnected(self) -> bool:
+        """Whether the client is gone or the response complete."""
+        return self._disconnect is not None
+
+    @property
     def _ended(self) -> bool:
-        return self._closed or self._disconnect is not None
+        return self._closed or self.disconnected
 
     async def get(self) -> Message:
         while not self._events and self._disconnect is None:

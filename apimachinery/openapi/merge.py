@@ -54,8 +54,14 @@ def _keep_paths(spec: Object, keep: Callable[[str], bool]) -> Object:
 def filter_paths(spec: Object, prefixes: Sequence[str]) -> Object:
     """The document reduced to the paths that begin with one of the prefixes.
 
-    A definition goes when only the removed paths led to it; one that no path ever led to stays.
+    A definition goes when only the removed paths led to it; one that no path ever led to stays. ValueError when the
+    input is not an OpenAPI v2 document.
     """
+    if not isinstance(spec, dict):
+        raise ValueError("not an OpenAPI v2 document")
+    for section in ("paths", "definitions", "parameters"):
+        if not isinstance(spec.get(section) or {}, dict):
+            raise ValueError("not an OpenAPI v2 document")
     return _keep_paths(spec, lambda path: path.startswith(tuple(prefixes)))
 
 

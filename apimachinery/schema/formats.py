@@ -10,6 +10,7 @@ from typing import Final
 
 from apimachinery import names
 
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -40,7 +41,7 @@ def is_date_time(value: str) -> bool:
 
 
 def _is_date(value: str) -> bool:
-    return len(value) == 10 and _parses(date.fromisoformat, value)
+    return bool(_DATE.fullmatch(value)) and _parses(date.fromisoformat, value)
 
 
 def _is_base64(value: str) -> bool:

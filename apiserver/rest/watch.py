@@ -57,6 +57,9 @@ class Watcher:
         for pending in self._waiting:
             pending.cancel()
 
+    def _is_closing(self) -> bool:
+        return self._closing
+
     async def events(
         self, resource: Resource, namespace: str, options: ListOptions
     ) -> AsyncGenerator[list[Output], None]:
@@ -114,7 +117,7 @@ class Watcher:
         mark = loop.time() + min(_BOOKMARK_SECONDS, max(0.0, length - _LAST_BOOKMARK_SECONDS))
         pending: asyncio.Future[Event] | None = None
         try:
-            while not self._closing and (now := loop.time()) < end:
+            while not self._is_closing() and (now := loop.time()) < end:
                 if pending is None:
                     pending = asyncio.ensure_future(anext(watch))
                     self._waiting.add(pending)
@@ -122,7 +125,7 @@ class Watcher:
                 await asyncio.wait((pending,), timeout=max(0.0, wait_until - now))
                 if pending.done():
                     self._waiting.discard(pending)
-                    if self._closing:
+                    if self._is_closing():
                         return
                     try:
                         events = [pending.result(), *watch.drain()]

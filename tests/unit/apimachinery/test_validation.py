@@ -40,7 +40,7 @@ def errors_of(meta: Object, *, namespaced: bool = False) -> list[str]:
         {"name": "a", "ownerReferences": [{**OWNER, "apiVersion": "v1"}]},
         {"name": "a", "managedFields": [{"manager": "m", "operation": "Apply", "fieldsType": "FieldsV1"}]},
     ],
-    ids=lambda meta: ",".join(meta),
+    ids=",".join,
 )
 def test_good_metadata(meta: Object) -> None:
     assert errors_of(meta) == []

@@ -506,7 +506,7 @@ class TestHTTP2:
         async def flood(scope: serving.Scope, receive: serving.Receive, send: serving.Send) -> None:
             nonlocal sent
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            while sent < 100:
+            while True:
                 sent += 1
                 await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
 
@@ -514,11 +514,11 @@ class TestHTTP2:
         async with http2(server, pki) as client:
             await client.ask("/")
             await asyncio.sleep(0.1)
-            assert 0 < sent < 100
+            assert 0 < sent < 100  # held back by the windows of the client
         async with asyncio.timeout(2):
             while len(server.connections):
                 await asyncio.sleep(0.01)
-        assert sent == 100
+        assert sent > 100
 
     async def test_stop_says_goodbye_and_refuses_new_streams_retryably(self, serve: Serve, pki: PKI) -> None:
         release = asyncio.Event()

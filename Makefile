@@ -1,0 +1,78 @@
+# Everything a developer or CI calls. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+COMPOSE ?= docker compose
+CONFIG ?= conf/custom.ini
+# extra arguments for pytest: make unit ARGS="-k proxy -x"
+ARGS ?=
+
+# The containers run as the person who calls make, so that the kubeconfig they write is theirs. Root keeps the default.
+ifneq ($(shell id -u),0)
+COMPOSE_ENV := env UID=$(shell id -u) GID=$(shell id -g)
+endif
+
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
+.PHONY: help venv up down dev run test unit e2e lint fmt bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml requirements-dev.lock requirements-build.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock -r requirements-build.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+venv: $(STAMP) ## create or update .venv from the lock files
+
+up: ## build the image and start the stack in containers; returns when it is ready
+	$(COMPOSE_ENV) $(COMPOSE) up --detach --build --wait
+
+down: ## stop the stack in containers and remove it, its volumes too (data/ stays)
+	$(COMPOSE_ENV) $(COMPOSE) down --volumes --remove-orphans
+
+dev: $(STAMP) ## run the whole stack on this host without Docker; Ctrl-C ends it
+	@$(BIN)/python hack/dev.py
+
+run: $(STAMP) ## run the aggregator alone: make run CONFIG=conf/custom.ini
+	@$(BIN)/aggregator serve --config $(CONFIG)
+
+test: $(STAMP) ## unit and end-to-end tests (needs Docker and kubectl)
+	$(BIN)/pytest tests/unit tests/e2e $(ARGS)
+
+unit: $(STAMP) ## unit tests only
+	$(BIN)/pytest tests/unit $(ARGS)
+
+e2e: $(STAMP) ## end-to-end tests only: real containers, real kubectl, real Prometheus
+	$(BIN)/pytest tests/e2e $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## format, and fix what can be fixed by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## compare the proxy with nginx on this machine
+	$(BIN)/python -m bench
+
+lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
+	$(UV_COMPILE) --upgrade pyproject.toml --output-file requirements.lock
+	$(UV_COMPILE) --upgrade pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(UV_COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock
+
+clean: ## remove the virtual environment, caches and build results (data/ stays)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,121 @@
+"""The kind `service.grafana.app/v0alpha1 ExternalName`: the host that stands behind a service reference."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from apimachinery.field_errors import FieldError, Path, invalid, required
+from apimachinery.names import validate_dns1123_subdomain
+from apimachinery.table import AGE_COLUMN, NAME_COLUMN, Column
+from apimachinery.types import Object
+from apiserver.resource import Resource
+from apiserver.strategy import Strategy
+
+GROUP: Final = "service.grafana.app"
+VERSION: Final = "v0alpha1"
+PLURAL: Final = "externalnames"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "ExternalName"
+
+_HOST = Path.of("spec", "host")
+_LAST_LABEL_NUMERIC = re.compile(r"(?:^|\.)[0-9]+\.?$")
+
+SCHEMA: Final[Object] = {
+    "type": "object",
+    "description": "ExternalName gives a host a name inside the API, for APIServices to refer to as their service.",
+    "required": ["spec"],
+    "properties": {
+        "spec": {
+            "type": "object",
+            "description": "Where the service is.",
+            "required": ["host"],
+            "properties": {
+                "host": {
+                    "type": "string",
+                    "description": "DNS name or IP address of the server, without scheme, port or path.",
+                }
+            },
+        }
+    },
+}
+
+
+def host(obj: Object) -> str:
+    """The host of an ExternalName; empty if it has none."""
+    found: str = (obj.get("spec") or {}).get("host") or ""
+    return found
+
+
+def host_faults(text: str) -> Sequence[str]:
+    """Why a text is neither a DNS name nor an IP address; a final dot, which marks a complete DNS name, is allowed."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        pass
+    else:
+        return ["must not name a zone"] if getattr(address, "scope_id", None) else []
+    hint = _likely_mistake(text)
+    if hint:
+        return [hint]
+    faults = validate_dns1123_subdomain(text.removesuffix("."))
+    if not faults and _LAST_LABEL_NUMERIC.search(text):
+        return ["must be a DNS name or an IP address; it ends in a number but is not a valid IP address"]
+    return [f"must be a DNS name or an IP address: {fault}" for fault in faults]
+
+
+def _likely_mistake(text: str) -> str:
+    if "://" in text:
+        return "must be a host without a scheme"
+    if "/" in text:
+        return "must be a host without a path"
+    if text.startswith("[") and text.endswith("]"):
+        return "must be an IPv6 address without brackets"
+    if re.search(r"^[^:]+:[0-9]+$|\]:[0-9]+$", text):
+        return "must be a host without a port; the port belongs to spec.service.port of the APIService"
+    return ""
+
+
+class ExternalNameStrategy(Strategy):
+    """An ExternalName is its host; a missing one is the schema's to report, an empty one is reported here."""
+
+    def validate_create(self, new: Object) -> list[FieldError]:
+        found = (new.get("spec") or {}).get("host")
+        if found is None:
+            return []
+        if found == "":
+            return [required(_HOST, "must be a DNS name or an IP address")]
+        return [invalid(_HOST, found, fault) for fault in host_faults(found)]
+
+
+def _host_cell(obj: Object, now: float) -> str:
+    return host(obj)
+
+
+def external_name(namespace: str, name: str, target: str) -> Object:
+    """An ExternalName object that points to the host `target`."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"host": target},
+    }
+
+
+RESOURCE: Final = Resource(
+    group=GROUP,
+    version=VERSION,
+    kind=KIND,
+    plural=PLURAL,
+    singular="externalname",
+    namespaced=True,
+    schema=SCHEMA,
+    strategy=ExternalNameStrategy(),
+    columns=(
+        NAME_COLUMN,
+        Column("Host", "string", _host_cell, description="The DNS name or IP address of the server."),
+        AGE_COLUMN,
+    ),
+    selectable_fields=("spec.host",),
+    description="ExternalName gives a host a name inside the API, so that an APIService can refer to it.",
+)

@@ -1,0 +1,125 @@
+"""The command `aggregator`: serve, check-config, healthcheck, version."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import uvloop
+
+from aggregator import app, settings
+from aggregator.errors import StartError
+from apiserver import http1, logs
+from apiserver.version import program_version
+
+_DESCRIPTION = """\
+One address, one discovery document and one front door for many API servers that speak the Kubernetes API style.
+Clients talk to the aggregator; each API group version is served by the server that its APIService names.
+"""
+_EPILOG = """\
+settings are read in this order, the later wins:
+  1. the defaults that come with the program (conf/defaults.ini lists every key with its meaning)
+  2. the file given with --config
+  3. environment variables GF_<SECTION>_<KEY>, e.g. GF_SERVER_SECURE_PORT=6443;
+     capitals, with `.` and `-` written as `_`
+
+exit codes: 0 done, 1 the program failed, 2 wrong settings or arguments
+"""
+_HEALTH_PATHS = ("/readyz", "/readyz/remote-autoregister-completion")
+_HEALTH_SECONDS = 3.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit."""
+    raise SystemExit(run(sys.argv[1:] if arguments is None else arguments, os.environ))
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    command = {"serve": _serve, "check-config": _check_config, "healthcheck": _healthcheck, "version": _version}
+    return command[options.command](options, environment)
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("aggregator", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    texts = {
+        "serve": "run the aggregator until SIGTERM",
+        "check-config": "show the effective settings and where each comes from; fails when they are wrong",
+        "healthcheck": "ask a running aggregator on this host whether it is ready and its remote services were seen",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, formatter_class=form)
+        command.add_argument("--config", type=Path, metavar="FILE", help="settings file (ini), e.g. conf/custom.ini")
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _load(options: argparse.Namespace, environment: Mapping[str, str]) -> settings.Loaded | None:
+    try:
+        return settings.load(options.config, environment)
+    except settings.SettingsError as error:
+        _fail(str(error))
+        return None
+
+
+def _serve(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    loaded = _load(options, environment)
+    if loaded is None:
+        return 2
+    configured = loaded.settings
+    logs.configure(configured.log.level, "json" if configured.log.format == "json" else "logfmt")
+    log = logs.get("settings")
+    for warning in loaded.warnings:
+        log.warning(warning)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(app.serve(configured))
+    except StartError as error:
+        _fail(str(error))
+        return 1
+    return 0
+
+
+def _check_config(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    code, text = settings.check_config(options.config, environment)
+    print(text.rstrip("\n"), file=sys.stderr if code else sys.stdout)
+    return code
+
+
+def _healthcheck(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    loaded = _load(options, environment)
+    if loaded is None:
+        return 2
+    port = loaded.settings.server.metrics_port
+    if port == 0:
+        _fail("server.metrics_port is 0: there is nothing to ask")
+        return 2
+    return asyncio.run(_ask(http1.Target(host="127.0.0.1", port=port)))
+
+
+async def _ask(target: http1.Target) -> int:
+    for path in _HEALTH_PATHS:
+        try:
+            response = await http1.request(target, "GET", path, (), timeout=_HEALTH_SECONDS, max_body=1024 * 1024)
+        except http1.HTTPClientError as error:
+            _fail(f"{path}: {error}")
+            return 1
+        if response.status != 200:
+            _fail(f"{path}: {response.body.decode(errors='replace').strip()}")
+            return 1
+    print("ok")
+    return 0
+
+
+def _version(_options: argparse.Namespace, _environment: Mapping[str, str]) -> int:
+    print(program_version())
+    return 0
+
+
+def _fail(text: str) -> None:
+    print(f"aggregator: {text}", file=sys.stderr)

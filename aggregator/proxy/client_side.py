@@ -1,0 +1,356 @@
+"""The client's half of an exchange over HTTP/1.1: how a response reaches the client, and how an exchange ends."""
+
+import asyncio
+import enum
+import math
+import time
+from email.utils import formatdate
+from typing import cast
+
+from aggregator.proxy import wire
+from aggregator.proxy.decide import GATEWAY_TIMEOUT, Reply, text
+from aggregator.proxy.failures import CONTEXT_DEADLINE, describe
+from aggregator.proxy.headers import ResponseHead
+from aggregator.proxy.metrics import RouteCounters
+from aggregator.proxy.plane import Plane, log
+from aggregator.proxy.pool import Dial
+from aggregator.proxy.target import Target
+from aggregator.proxy.upstream_conn import UpstreamConnection
+
+CLIENT_CLOSED = 499
+"""Counted for a request whose client went away before the response was complete."""
+_FLUSH_SECONDS = 60.0
+"""How long a client may take to read what is left of its last response."""
+UNREACHABLE = "error trying to reach service: "
+REDIRECT_REFUSED = "the backend attempted to redirect this request, which is not permitted"
+
+
+class State(enum.IntEnum):
+    """What a client connection waits for."""
+
+    IDLE = 0
+    """The next request, or the rest of its head."""
+    ACTIVE = 1
+    """An exchange is in progress."""
+    DRAINING = 2
+    """The response is complete, the request's body is not: it is read and dropped."""
+    TUNNEL = 3
+    CLOSED = 4
+
+
+_IDLE, _ACTIVE, _DRAINING = State.IDLE, State.ACTIVE, State.DRAINING
+_TUNNEL, _CLOSED = State.TUNNEL, State.CLOSED
+
+
+class ClientSide:
+    """State of the exchange in progress, and its response half. `downstream` adds the request half."""
+
+    __slots__ = (
+        "_at_line_end",
+        "_began",
+        "_chunk_out",
+        "_counters",
+        "_out",
+        "_replay",
+        "_write_blocked",
+        "audit_id",
+        "code",
+        "deadline",
+        "dial",
+        "head_request",
+        "head_sent",
+        "http10",
+        "keep_alive",
+        "long_running",
+        "method",
+        "plane",
+        "remote",
+        "request_complete",
+        "retried",
+        "route_name",
+        "state",
+        "target",
+        "transport",
+        "upgrade",
+        "upstream",
+    )
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.state: int = _IDLE
+        self.deadline = math.inf
+        self.upstream: UpstreamConnection | None = None
+        self.dial: Dial | None = None
+        self.method = b""
+        self.target: Target | None = None
+        self.route_name = ""
+        self.audit_id = b""
+        self.head_request = False
+        self.request_complete = False
+        self.upgrade = False
+        self.long_running = False
+        self.keep_alive = True
+        self.http10 = False
+        self.head_sent = False
+        self.retried = False
+        self.remote = False
+        self.code = 0
+        self._replay: bytes | None = None
+        self._counters: RouteCounters | None = None
+        self._began = 0.0
+        self._chunk_out = False
+        self._at_line_end = False
+        self._write_blocked = False
+        self._out: list[bytes] = []
+
+    # Exchange: called by the upstream connection
+
+    def response_informational(self, code: int, head: ResponseHead) -> None:
+        if not self.http10:
+            self._out.append(wire.informational(code, head))
+
+    def response_head(self, code: int, head: ResponseHead, has_body: bool) -> bool:
+        if self.upgrade and code < 400:
+            self._give_up(text(503, f"invalid upgrade response: status code {code}", close=True))
+            return False
+        if self.remote and 300 <= code < 400 and head.location is not None and self.plane.limits.reject_redirects:
+            self._give_up(text(502, REDIRECT_REFUSED))
+            return False
+        self.code = code
+        self.head_sent = True
+        self._replay = None
+        if self.plane.draining or self.upgrade:
+            self.keep_alive = False
+        framing = b""
+        self._chunk_out = False
+        if not has_body or not (head.chunked or head.content_length < 0):
+            if head.content_length >= 0 and code != 204:
+                framing = b"Content-Length: %d\r\n" % head.content_length
+        elif self.http10:
+            self.keep_alive = False
+        else:
+            self._chunk_out = True
+            framing = wire.CHUNKED
+        if not self.keep_alive:
+            framing += wire.CLOSE
+        self._out.append(wire.response_head(code, head, audit_id=self.audit_id, framing=framing))
+        return True
+
+    def response_body(self, data: bytes) -> None:
+        if self._chunk_out:
+            self._at_line_end = data[-1] == 10
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+
+    def response_end(self, trailers: bytes) -> None:
+        if self._chunk_out:
+            self._out.append(b"0\r\n%b\r\n" % trailers)
+        self.flush()
+        self.upstream = None
+        self._finish()
+
+    def response_switched(self, head: ResponseHead, rest: bytes) -> None:
+        self.code = 101
+        self.head_sent = True
+        self.deadline = math.inf
+        self.state = _TUNNEL
+        self._out.append(wire.switched(head) + rest)
+        self.flush()
+        self._tunnel_opened()
+
+    def tunnel_data(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def flush(self) -> None:
+        out = self._out
+        if out:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    def upstream_lost(self, error: BaseException | None, answered: bool) -> None:
+        upstream, self.upstream = self.upstream, None
+        if self.state == _TUNNEL:
+            self._account()
+            self.state = _CLOSED
+            self.transport.close()
+            return
+        if self._replay is not None and not answered and not self.retried and upstream is not None and upstream.reused:
+            # RFC 9110 9.2.2: the connection died unused under an idempotent request without a body.
+            self.retried = True
+            self.dial = upstream.endpoint.dial(self)
+            return
+        cause = describe(error, upstream.endpoint.where if upstream is not None else "")
+        if self.head_sent:
+            self._log_failure("response broken off", cause)
+            self.abort()
+            return
+        self.reply(text(503, UNREACHABLE + cause))
+
+    # Waiter: called by the pool
+
+    def upstream_connected(self, connection: UpstreamConnection) -> None:
+        self.dial = None
+        self.upstream = connection
+        connection.begin(self)
+        if self._write_blocked:
+            connection.pause()
+        self._upstream_open()
+
+    def upstream_unreachable(self, error: BaseException) -> None:
+        dial, self.dial = self.dial, None
+        assert dial is not None
+        if self._counters is not None:
+            self._counters.connect_errors += 1
+        cause = describe(error, dial.where)
+        prefix = "error dialing backend: " if self.upgrade else UNREACHABLE
+        self.reply(text(503, prefix + cause))
+
+    # Ends
+
+    def reply(self, answer: Reply) -> None:
+        """Answer the current request ourselves."""
+        self._drop_upstream()
+        if answer.terminated and answer.target is not None:
+            self.plane.metrics.terminated(answer.target, answer.code)
+        if answer.close or self.plane.draining or not self.request_complete or self.upgrade:
+            self.keep_alive = False
+        self.code = answer.code
+        self.head_sent = True
+        if answer.code >= 500:
+            self._log_failure("request failed", answer.body.decode("utf-8", "replace").strip())
+        date = formatdate(usegmt=True).encode()
+        self._out.append(
+            wire.reply(
+                answer,
+                audit_id=self.audit_id,
+                date=date,
+                close=not self.keep_alive,
+                head_request=self.head_request,
+            )
+        )
+        self.flush()
+        self._finish()
+
+    def _give_up(self, answer: Reply) -> None:
+        """Answer ourselves while the upstream's response is being read."""
+        self._out.clear()
+        self.reply(answer)
+
+    def _finish(self) -> None:
+        """The response is complete."""
+        now = self._account()
+        self._replay = None
+        if self.request_complete:
+            if self.keep_alive:
+                self.state = _IDLE
+                self.deadline = now + self.plane.limits.idle_seconds
+            else:
+                self._close()
+        else:
+            self.state = _DRAINING
+            self.deadline = now + self.plane.limits.linger_seconds
+        self._settled()
+
+    def _account(self) -> float:
+        """Count the exchange as over; the time."""
+        now = time.monotonic()
+        plane = self.plane
+        counters = self._counters
+        if counters is not None:
+            self._counters = None
+            plane.metrics.in_flight -= 1
+            if self.long_running:
+                plane.metrics.long_running -= 1
+            counters.observe(self.method, self.code, now - self._began, not self.long_running)
+            if plane.debug:
+                self._log_request(now - self._began)
+        return now
+
+    def _close(self) -> None:
+        """Close after everything written has been sent."""
+        self.state = _CLOSED
+        self.deadline = time.monotonic() + _FLUSH_SECONDS
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Break the connection off, so that a client sees that the response is not complete."""
+        if self.state in (_ACTIVE, _TUNNEL):
+            self._account()
+        self._drop_upstream()
+        self.state = _CLOSED
+        self.transport.abort()
+
+    def _drop_upstream(self) -> None:
+        if self.dial is not None:
+            self.dial.cancel()
+            self.dial = None
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.release()
+
+    def expired(self) -> None:
+        """The deadline of the current state has passed."""
+        if self.state == _ACTIVE:
+            if self.head_sent:
+                self._log_failure("response broken off", CONTEXT_DEADLINE)
+                self.abort()
+            elif self.target is not None and self.target.discovery and self.remote:
+                self.reply(text(503, UNREACHABLE + CONTEXT_DEADLINE))
+            else:
+                self.reply(GATEWAY_TIMEOUT)
+        elif self.state == _IDLE:
+            self._idle_expired()
+        else:
+            self.state = _CLOSED
+            self.transport.abort()
+
+    def end_watch(self) -> bool:
+        """End a streaming response between two of its lines, as if the server had ended the watch; False if it is none."""
+        if self.state != _ACTIVE or not self.long_running:
+            return False
+        if not (self.head_sent and self._chunk_out and self._at_line_end):
+            return False
+        self._drop_upstream()
+        self.keep_alive = False
+        self.response_end(b"")
+        return True
+
+    def _log_failure(self, event: str, cause: str) -> None:
+        log.warning(
+            event,
+            audit_id=self.audit_id.decode(),
+            method=self.method.decode(),
+            path=self.target.info.path if self.target is not None else "",
+            apiservice=self.route_name,
+            code=self.code,
+            error=cause,
+        )
+
+    def _log_request(self, seconds: float) -> None:
+        log.debug(
+            "request",
+            audit_id=self.audit_id.decode(),
+            method=self.method.decode(),
+            path=self.target.info.path if self.target is not None else "",
+            apiservice=self.route_name,
+            code=self.code,
+            seconds=round(seconds, 6),
+        )
+
+    # Provided by the request half
+
+    def _settled(self) -> None:
+        """The exchange is over: go on with what has been received meanwhile."""
+        raise NotImplementedError
+
+    def _tunnel_opened(self) -> None:
+        raise NotImplementedError
+
+    def _upstream_open(self) -> None:
+        """A new upstream connection is there: send the request."""
+        raise NotImplementedError
+
+    def _idle_expired(self) -> None:
+        raise NotImplementedError

@@ -1,0 +1,32 @@
+"""Limits of the data plane. Seconds and bytes; the defaults are those of the originals (aggregator.md 0) where they have any."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    head_bytes: int = 1024 * 1024
+    """Largest request head; a larger one is answered 431."""
+    head_seconds: float = 32.0
+    """From the first byte of a request head to its last."""
+    idle_seconds: float = 90.0
+    """Between two requests of a client, and of an unused connection to a backend."""
+    handshake_seconds: float = 10.0
+    """TLS handshake, on either side."""
+    connect_seconds: float = 30.0
+    """TCP connection to a backend, name lookup included; the handshake has its own time on top."""
+    linger_seconds: float = 5.0
+    """How long the rest of a request body is read and dropped after its response is complete."""
+    linger_bytes: int = 256 * 1024
+    """How much of it, at most."""
+    idle_connections: int = 256
+    """Unused connections kept per endpoint."""
+    unsafe_reuse_ticks: int = 1
+    """A request that cannot be replayed takes an idle connection only if unused for at most so many sweeps (about
+    seconds): the backend may be closing an older one this very moment."""
+    identity_seconds: float = 30.0
+    """How long a connection's certificate is taken as valid before it is looked at again."""
+    sweep_seconds: float = 1.0
+    """Period of the one coarse timer that enforces all of these."""
+    reject_redirects: bool = True
+    """Answer 502 instead of passing on a redirect of a remote backend."""

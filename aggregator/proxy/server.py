@@ -1,0 +1,186 @@
+"""The proxy as a whole: listener, coarse timer, start and orderly stop."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from aggregator.proxy.downstream import DownstreamConnection
+from aggregator.proxy.headers import HeaderRules
+from aggregator.proxy.http2 import application
+from aggregator.proxy.learner import Learner
+from aggregator.proxy.limits import Limits
+from aggregator.proxy.metrics import ProxyMetrics
+from aggregator.proxy.plane import Authenticator, Plane, log
+from aggregator.proxy.pool import Pools
+from aggregator.upstream.tls import UpstreamTLS
+from apimachinery.authorization import Policy
+from apimachinery.identity import RequestHeaderNames
+from apiserver.client import ListWatch
+from apiserver.serving import Connections, ListenError
+
+_BACKLOG = 1024
+_SHUTDOWN_SECONDS = 5.0
+
+
+class Proxy:
+    """The data plane behind one listening port.
+
+    `client` is asked for routes (None: `plane.install` is called by somebody else); everything that no APIService
+    claims goes to the local API server at `local_socket` or `local_address`. Needs a running event loop from `start`
+    on; uvloop is several times cheaper than the standard one.
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext,
+        authenticator: Authenticator,
+        client: ListWatch | None = None,
+        local_socket: Path | None = None,
+        local_address: tuple[str, int] | None = None,
+        upstream_tls: UpstreamTLS | None = None,
+        policy: Policy | None = None,
+        request_headers: RequestHeaderNames | None = None,
+        metrics: ProxyMetrics | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._ssl_context = ssl_context
+        self._tls = upstream_tls or UpstreamTLS()
+        limits = limits or Limits()
+        pools = Pools(tls=self._tls, local_socket=local_socket, local_address=local_address, limits=limits)
+        self.metrics = metrics or ProxyMetrics()
+        self.plane = Plane(
+            policy=policy or Policy(),
+            authenticator=authenticator,
+            rules=HeaderRules(request_headers),
+            pools=pools,
+            metrics=self.metrics,
+            limits=limits,
+        )
+        self.metrics.downstream_connections = self._connection_count
+        self.metrics.upstream_connections = pools.connection_count
+        self._http2 = Connections(application(self.plane), name="proxy-http2")
+        self.learner = Learner(self.plane, client) if client is not None else None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listener: asyncio.Server | None = None
+        self.addresses: tuple[tuple[str, int], ...] = ()
+        """(host, port) of each listening socket, once started."""
+
+    async def start(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        sock: socket.socket | None = None,
+        reuse_port: bool = False,
+    ) -> None:
+        """Listen, and begin to learn routes. ListenError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {
+            "ssl": self._ssl_context,
+            "ssl_handshake_timeout": self.plane.limits.handshake_seconds,
+            "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
+            "backlog": _BACKLOG,
+        }
+        try:
+            if sock is not None:
+                self._listener = await loop.create_server(self._accept, sock=sock, **options)
+            else:
+                self._listener = await loop.create_server(self._accept, host, port, reuse_port=reuse_port, **options)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(f"cannot listen on {host}:{port}: {reason.lower()}") from error
+        names = [item.getsockname() for item in self._listener.sockets]
+        self.addresses = tuple((name[0], name[1]) for name in names)
+        self._tasks.append(loop.create_task(self._sweep(), name="proxy-sweep"))
+        if self.learner is not None:
+            self._tasks.append(loop.create_task(self.learner.run(), name="proxy-learner"))
+
+    @property
+    def port(self) -> int:
+        return self.addresses[0][1]
+
+    @property
+    def synced(self) -> bool:
+        """Whether the route table has been learned."""
+        return self.plane.table.complete
+
+    async def stop(self, grace_seconds: float = 0.0, *, watch_grace_seconds: float = 0.0) -> None:
+        """Stop accepting and finish what is in flight.
+
+        Ordinary requests have `grace_seconds`; long-running responses are ended between two of their lines after
+        `watch_grace_seconds` (at most `grace_seconds`). What is left then is broken off.
+        """
+        if self._listener is not None:
+            self._listener.close()
+        plane = self.plane
+        plane.draining = True
+        for connection in list(plane.connections):
+            connection.drain()
+        http2 = asyncio.get_running_loop().create_task(self._http2.drain(grace_seconds), name="proxy-http2-drain")
+        deadline = time.monotonic() + grace_seconds
+        if plane.connections and watch_grace_seconds > 0:
+            await self._wait_idle(min(watch_grace_seconds, grace_seconds))
+        for connection in list(plane.connections):
+            connection.end_watch()
+        await self._wait_idle(max(0.0, deadline - time.monotonic()))
+        await http2
+        if plane.connections:
+            log.info("connections broken off", connections=len(plane.connections))
+        for connection in list(plane.connections):
+            connection.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await plane.pools.close()
+        # Aborted transports report their end on the next turns of the loop.
+        await asyncio.sleep(0)
+
+    def _accept(self) -> asyncio.Protocol:
+        return _Front(self.plane, self._http2)
+
+    def _connection_count(self) -> int:
+        return len(self.plane.connections) + len(self._http2)
+
+    async def _wait_idle(self, seconds: float) -> None:
+        if not self.plane.connections:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.plane.idle.wait()
+
+    async def _sweep(self) -> None:
+        """The one timer behind every deadline of every connection."""
+        plane = self.plane
+        while True:
+            await asyncio.sleep(plane.limits.sweep_seconds)
+            now = time.monotonic()
+            for connection in [item for item in plane.connections if item.deadline < now]:
+                connection.expired()
+            plane.pools.sweep()
+            plane.debug = log.enabled(logging.DEBUG)
+            if self._tls.refresh():
+                log.info("client certificate towards backends replaced")
+                plane.pools.certificates_changed()
+
+
+class _Front(DownstreamConnection):
+    """A client connection whose protocol ALPN has chosen: HTTP/1.1 stays here, HTTP/2 is handed over."""
+
+    __slots__ = ("_http2",)
+
+    def __init__(self, plane: Plane, http2: Connections) -> None:
+        super().__init__(plane)
+        self._http2 = http2
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            self._http2.adopt(cast(asyncio.Transport, transport))
+            return
+        super().connection_made(transport)

@@ -1,0 +1,245 @@
+"""One HTTP/1.1 connection to an upstream: parses responses and hands them to the exchange it serves."""
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from aggregator.proxy import headers
+from aggregator.proxy.exchange import Exchange
+from aggregator.proxy.failures import UpstreamFailure
+
+if TYPE_CHECKING:
+    from aggregator.proxy.pool import Endpoint
+
+
+class Phase(enum.IntEnum):
+    """What the connection waits for."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    DONE = 3
+    """The response is complete, the rest of the current read is not."""
+    TUNNEL = 4
+    CLOSED = 5
+
+
+_IDLE, _HEAD, _BODY, _DONE = Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.DONE
+_TUNNEL, _CLOSED = Phase.TUNNEL, Phase.CLOSED
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Serves one exchange at a time; between two it waits in the pool of its endpoint."""
+
+    __slots__ = (
+        "_fields",
+        "_informational",
+        "_keep",
+        "_parser",
+        "_paused",
+        "_until_close",
+        "answered",
+        "dedicated",
+        "endpoint",
+        "exchange",
+        "idle_tick",
+        "phase",
+        "reused",
+        "transport",
+    )
+
+    def __init__(self, endpoint: "Endpoint") -> None:
+        self.endpoint = endpoint
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.exchange: Exchange | None = None
+        self.phase: int = _IDLE
+        self.answered = False
+        """A byte of the current response has arrived."""
+        self.reused = False
+        """Has served another exchange before the current one."""
+        self.dedicated = False
+        """Serves one exchange only, as an upgrade does."""
+        self.idle_tick = 0
+        self._parser = httptools.HttpResponseParser(self)
+        self._fields: headers.Headers = []
+        self._informational = False
+        self._keep = False
+        self._until_close = False
+        self._paused = False
+
+    def begin(self, exchange: Exchange) -> None:
+        """Serve this exchange; the caller writes the request to `transport`."""
+        self.exchange = exchange
+        self.phase = _HEAD
+        self.answered = False
+
+    def release(self) -> None:
+        """The exchange gives this connection up in the middle: it cannot be used again."""
+        self.exchange = None
+        if self.phase != _CLOSED:
+            self.phase = _CLOSED
+            self.transport.abort()
+
+    def pause(self) -> None:
+        if not self._paused and self.phase != _CLOSED:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self.phase != _CLOSED:
+                self.transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.endpoint.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            # Nobody asked: a notice of a closing backend, or a desynchronised one.
+            self.close()
+            return
+        if self.phase == _TUNNEL:
+            exchange.tunnel_data(data)
+            return
+        self.answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switch:
+            self._switched(data[switch.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            if self.phase == _DONE:
+                # What follows a complete response is nobody's: the response stands, the connection does not.
+                self._keep = False
+                self._finish()
+            else:
+                self._broken(error)
+            return
+        if self.phase == _DONE:
+            self._finish()
+        else:
+            exchange.flush()
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        phase, self.phase = self.phase, _CLOSED
+        self.endpoint.lost(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            return
+        if phase == _BODY and self._until_close and error is None:
+            exchange.response_end(b"")
+        else:
+            exchange.upstream_lost(error, self.answered)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_ready()
+
+    # httptools callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.phase != _HEAD:
+            raise UpstreamFailure("malformed HTTP response: more than one response to one request")
+        fields, self._fields = self._fields, []
+        parser = self._parser
+        code = parser.get_status_code()
+        head = headers.response(fields, self.endpoint.authority)
+        exchange = self.exchange
+        assert exchange is not None
+        if code < 200:
+            if code == 101:
+                if not exchange.upgrade:
+                    raise UpstreamFailure("malformed HTTP response: unexpected 101 Switching Protocols")
+                self._fields = fields
+                return
+            self._informational = True
+            exchange.response_informational(code, head)
+            return
+        self._keep = parser.should_keep_alive() and not self.dedicated
+        has_body = not (exchange.head_request or code == 204 or code == 304)
+        self._until_close = has_body and not head.chunked and head.content_length < 0
+        self.phase = _BODY
+        if not exchange.response_head(code, head, has_body):
+            raise UpstreamFailure("given up")
+        if exchange.head_request:
+            # The parser cannot be told that no body follows: it is replaced instead.
+            self.phase = _DONE
+            self._parser = httptools.HttpResponseParser(self)
+
+    def on_body(self, data: bytes) -> None:
+        if self.phase == _BODY:
+            assert self.exchange is not None
+            self.exchange.response_body(data)
+        else:
+            self._keep = False
+
+    def on_message_complete(self) -> None:
+        if self._informational:
+            self._informational = False
+        elif self.phase == _BODY:
+            self.phase = _DONE
+
+    # ends
+
+    def _finish(self) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        trailers = b""
+        if self._fields:
+            trailers = headers.response_trailers(self._fields)
+            self._fields = []
+        self.exchange = None
+        if self._keep and exchange.request_complete:
+            self.phase = _IDLE
+            self.reused = True
+            if self._paused:
+                self.resume()
+            self.endpoint.give_back(self)
+        else:
+            self.phase = _CLOSED
+            self.transport.close()
+        exchange.response_end(trailers)
+
+    def _switched(self, rest: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        fields, self._fields = self._fields, []
+        self.phase = _TUNNEL
+        exchange.response_switched(headers.response(fields, self.endpoint.authority), rest)
+
+    def _broken(self, error: Exception) -> None:
+        """The response is not HTTP, or the exchange gave up while it was being read."""
+        exchange, self.exchange = self.exchange, None
+        cause = error.__context__
+        if self.phase != _CLOSED:
+            self.phase = _CLOSED
+            self.transport.abort()
+        if exchange is not None:
+            text = (
+                str(cause) if isinstance(cause, UpstreamFailure | ValueError) else f"malformed HTTP response: {error}"
+            )
+            exchange.upstream_lost(UpstreamFailure(text), True)
+
+    def close(self) -> None:
+        """Close an unused connection."""
+        if self.phase != _CLOSED:
+            self.phase = _CLOSED
+            self.transport.close()

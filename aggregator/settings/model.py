@@ -1,0 +1,195 @@
+"""The tree of settings: what each means, its unit, its default and why. The defaults themselves are in defaults.ini."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from aggregator.settings import values
+from aggregator.settings.ini import DEFAULT_SECTION
+from aggregator.settings.values import (
+    BindAddress,
+    Boolean,
+    Directory,
+    File,
+    Headers,
+    Items,
+    Named,
+    OptionalPath,
+    Parser,
+    Port,
+    Words,
+)
+from apimachinery.identity import RequestHeaderNames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Default:
+    """Keys that stand above the first section."""
+
+    app_mode: Annotated[str, Parser(values.choice("production", "development"))]
+    """`production` (default) or `development`; safe unless asked otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    data: Directory
+    """Directory of everything that must survive a restart. Default `./data`, as Grafana has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    level: Annotated[str, Parser(values.choice("debug", "info", "warn", "warning", "error"))]
+    """Least severe level that is written. Default `info`."""
+
+    format: Annotated[str, Parser(values.choice("logfmt", "json"))]
+    """`logfmt` (default, for people) or `json` (for collectors); one line per event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    bind_address: BindAddress
+    """Where the API listens. Default 127.0.0.1: a network sees the server only when asked for."""
+
+    secure_port: Port
+    """TCP port of the API. Default 6443, the usual one of Kubernetes-style servers; 0 picks any free port."""
+
+    tls_cert_file: File
+    """Serving certificate chain, PEM. Default empty: the program issues its own."""
+
+    tls_private_key_file: File
+    """Key of `tls_cert_file`, PEM without a password. Default empty."""
+
+    tls_ca_file: File
+    """Authority of `tls_cert_file` for the kubeconfig, PEM. Default empty: `tls_cert_file` itself."""
+
+    client_ca_file: File
+    """Authorities of client certificates, PEM. Default empty: the program makes its own authority."""
+
+    external_url: Annotated[str, Parser(values.external_url)]
+    """Address of the API for the kubeconfig. Default https://localhost:6443."""
+
+    alpn: Annotated[tuple[str, ...], Parser(values.alpn)]
+    """Application protocols by preference. Default http/1.1 then h2: a request over HTTP/2 costs several times more."""
+
+    metrics_bind_address: BindAddress
+    """Where plain HTTP for /metrics and health listens. Default 127.0.0.1: metrics are not for everybody."""
+
+    metrics_port: Port
+    """TCP port of that listener. Default 8080; 0 turns it off."""
+
+    shutdown_delay_seconds: Annotated[float, Parser(values.seconds(0, 3600))]
+    """Seconds of serving on after SIGTERM while not ready. Default 0; raise it behind a load balancer."""
+
+    shutdown_grace_seconds: Annotated[float, Parser(values.seconds(0, 3600))]
+    """Seconds for requests under way to end after the delay. Default 8: container engines kill after 10."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHeader:
+    """Trust in a proxy that stands in front of this server (aggregator.md 8.2)."""
+
+    client_ca_file: File
+    """Authorities of such proxies, PEM. Default empty: no proxy is trusted."""
+
+    allowed_names: Items
+    """Common names of such proxies. Default empty: every certificate of `client_ca_file`."""
+
+    username_headers: Headers
+    """Headers of the user's name by preference. Default X-Remote-User."""
+
+    uid_headers: Headers
+    """Headers of the user's uid by preference. Default X-Remote-Uid."""
+
+    group_headers: Headers
+    """Headers of the user's groups. Default X-Remote-Group."""
+
+    extra_headers_prefix: Headers
+    """Prefixes of headers with further attributes. Default X-Remote-Extra-."""
+
+    def names(self) -> RequestHeaderNames:
+        """The header names in the form the authenticator takes them, in lower case."""
+
+        def lowered(headers: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(header.lower() for header in headers)
+
+        return RequestHeaderNames(
+            username=lowered(self.username_headers),
+            uid=lowered(self.uid_headers),
+            group=lowered(self.group_headers),
+            extra_prefix=lowered(self.extra_headers_prefix),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrafanaAPIServer:
+    proxy_client_cert_file: File
+    """Client certificate shown to servers behind the aggregator, PEM. Default empty: none is shown."""
+
+    proxy_client_key_file: File
+    """Key of `proxy_client_cert_file`, PEM without a password. Default empty."""
+
+    remote_services_file: File
+    """YAML list of services to register on start. Default empty: none."""
+
+    apiservice_ca_bundle_file: File
+    """Authorities that verify those services, PEM. Default empty: those of the machine; none in development mode."""
+
+    external_names_namespace: Annotated[str, Parser(values.namespace)]
+    """Namespace of the ExternalNames of those services. Default `default`."""
+
+    kubectl_client_cert_file: File
+    """Client certificate for the kubeconfig, PEM. Default empty: issued, unless `server.client_ca_file` is set."""
+
+    kubectl_client_key_file: File
+    """Key of `kubectl_client_cert_file`, PEM without a password. Default empty."""
+
+    api_socket: OptionalPath
+    """Unix socket of the local API server. Default empty: in a private temporary directory, where nobody else gets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """How remote services are looked at (aggregator.md 3)."""
+
+    resync_seconds: Annotated[float, Parser(values.seconds(1, 3600))]
+    """Seconds between two looks at a service that nothing was heard of. Default 30, as in Kubernetes."""
+
+    timeout_seconds: Annotated[float, Parser(values.seconds(0.1, 60))]
+    """Seconds that one attempt may take. Default 5, as in Kubernetes."""
+
+    attempts: Annotated[int, Parser(values.integer(1, 20))]
+    """Attempts per look, of which one has to succeed. Default 5, as in Kubernetes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureToggles:
+    """Switches by Grafana's names."""
+
+    enable: Words
+    """Names of toggles to turn on. Default empty; a toggle set by its own name wins."""
+
+    ensure_kubectl_access: Annotated[Boolean, Named("grafanaAPIServerEnsureKubectlAccess")]
+    """Write a kubeconfig with an administrator's credentials. Default false: credentials only where asked for."""
+
+    with_experimental_apis: Annotated[Boolean, Named("grafanaAPIServerWithExperimentalAPIs")]
+    """Serve the example group locally. Default false: it overwrites a remote registration of the group."""
+
+    kubernetes_aggregator: Annotated[Boolean, Named("kubernetesAggregator")]
+    """Aggregate remote APIs. Default true: this program is the aggregator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, typed and checked. Every path is absolute."""
+
+    default: Annotated[Default, Named(DEFAULT_SECTION)]
+    paths: Paths
+    log: Log
+    server: Server
+    requestheader: RequestHeader
+    grafana_apiserver: Annotated[GrafanaAPIServer, Named("grafana-apiserver")]
+    availability: Availability
+    feature_toggles: FeatureToggles
+
+    @property
+    def development(self) -> bool:
+        return self.default.app_mode == "development"

@@ -1,0 +1,156 @@
+"""From the text of a setting to its value, and the annotated types that the settings tree is written in.
+
+A parser raises ValueError with a text that says what is allowed; the caller adds where the value came from.
+"""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from apimachinery import names
+
+_TRUE = frozenset(("1", "t", "true", "y", "yes", "on"))
+_FALSE = frozenset(("0", "f", "false", "n", "no", "off"))
+_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """How the text of a setting becomes its value."""
+
+    parse: Callable[[str], Any]
+    reads_file: bool = False
+    """The value is a file that has to be readable when the program starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The name in the ini file, where it differs from the attribute's."""
+
+    name: str
+
+
+def boolean(text: str) -> bool:
+    lowered = text.lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        # isdecimal alone would let in digits of other scripts.
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
+            raise ValueError(f"{text!r} is not a number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"{text!r} is not a number of seconds from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError(f"{text!r} is not one of {', '.join(allowed)}")
+        return text.lower()
+
+    return parse
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Items separated by commas, spaces or both; each once, in order."""
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+
+
+def items(text: str) -> tuple[str, ...]:
+    """Items separated by commas, which may hold spaces; each once, in order."""
+    return tuple(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
+
+
+def headers(text: str) -> tuple[str, ...]:
+    found = items(text)
+    for name in found:
+        if not _HEADER.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of an HTTP header")
+    return found
+
+
+def alpn(text: str) -> tuple[str, ...]:
+    found = items(text)
+    unknown = [name for name in found if name not in ("http/1.1", "h2")]
+    if unknown or not found:
+        raise ValueError(f"{(unknown or [text])[0]!r} is not one of http/1.1, h2")
+    return found
+
+
+def optional_path(text: str) -> Path | None:
+    """An absolute path; relative ones start at the current directory. None for an empty text."""
+    return required_path(text) if text else None
+
+
+def required_path(text: str) -> Path:
+    if not text:
+        raise ValueError("a path is needed")
+    if "\0" in text:
+        raise ValueError("a path cannot hold a NUL character")
+    return Path(text).absolute()
+
+
+def bind_address(text: str) -> str:
+    if text == "localhost":
+        return text
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an IP address nor localhost") from None
+
+
+def external_url(text: str) -> str:
+    """An https URL of scheme, host and port only, without a slash at the end."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise ValueError("not a URL such as https://localhost:6443") from None
+    if url.scheme != "https" or not url.hostname or port == 0:
+        raise ValueError("not a URL such as https://localhost:6443")
+    if url.username is not None or url.path not in ("", "/") or url.query or url.fragment:
+        raise ValueError("a URL of scheme, host and port only, such as https://localhost:6443, is needed")
+    return f"https://{url.netloc}"
+
+
+def namespace(text: str) -> str:
+    faults = names.validate_dns1123_label(text)
+    if faults:
+        raise ValueError(f"{text!r} is not a namespace: {faults[0]}")
+    return text
+
+
+Boolean = Annotated[bool, Parser(boolean)]
+Port = Annotated[int, Parser(integer(0, 65535))]
+Words = Annotated[tuple[str, ...], Parser(words)]
+Items = Annotated[tuple[str, ...], Parser(items)]
+Headers = Annotated[tuple[str, ...], Parser(headers)]
+BindAddress = Annotated[str, Parser(bind_address)]
+Directory = Annotated[Path, Parser(required_path)]
+OptionalPath = Annotated[Path | None, Parser(optional_path)]
+File = Annotated[Path | None, Parser(optional_path, reads_file=True)]

@@ -1,0 +1,101 @@
+"""Identity by a trusted front proxy's headers, and the order in which the ways of authentication are asked."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from apimachinery.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, RequestHeaderNames, User, from_headers
+from apiserver.auth.x509 import CertificateAuthenticator, CertificateVerifier, Untrusted
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationFailed:
+    """Credentials were given and do not count; `reason` is for the log, not for the client."""
+
+    reason: str
+
+
+class RequestHeaderAuthenticator:
+    """Believes the identity headers of peers whose certificate the CA has issued, and whose name is allowed.
+
+    Empty `allowed_names` allow every name (aggregator.md 8.2). `now` is in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        ca_file: Path,
+        *,
+        allowed_names: Sequence[str] = (),
+        names: RequestHeaderNames | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._verifier = CertificateVerifier(ca_file, now)
+        self._allowed = frozenset(allowed_names)
+        self._names = names or RequestHeaderNames()
+
+    def trusts(self, der: bytes) -> bool | AuthenticationFailed:
+        """Whether this peer may speak for others; a failure when its certificate counts, but not its name."""
+        verdict = self._verifier.verify(der)
+        if isinstance(verdict, Untrusted):
+            return False
+        if self._allowed and verdict.common_name not in self._allowed:
+            return AuthenticationFailed(f"x509: subject with cn={verdict.common_name} is not in the allowed list")
+        return True
+
+    def user(self, headers: Sequence[tuple[str, str]]) -> User | None:
+        """The user that a trusted peer's headers claim. Header names are lower-case."""
+        return from_headers(headers, self._names)
+
+
+class Authenticator:
+    """Front proxy, then client certificate. An error of one is a failure only when no other succeeds.
+
+    Synchronous and cheap: verdicts on certificates are remembered.
+    """
+
+    def __init__(
+        self,
+        *,
+        request_header: RequestHeaderAuthenticator | None = None,
+        certificates: CertificateAuthenticator | None = None,
+    ) -> None:
+        self._request_header = request_header
+        self._certificates = certificates
+
+    def reads_headers(self, certificate: bytes | None) -> bool:
+        """Whether a peer with this certificate may speak for others, so that each request is judged anew."""
+        if certificate is None or self._request_header is None:
+            return False
+        return self._request_header.trusts(certificate) is True
+
+    def authenticate(
+        self, certificate: bytes | None, headers: Sequence[tuple[str, str]]
+    ) -> User | AuthenticationFailed | None:
+        """The caller; None without credentials. `certificate` is DER, header names are lower-case."""
+        if certificate is None:
+            return None
+        reasons: list[str] = []
+        if self._request_header is not None:
+            trusted = self._request_header.trusts(certificate)
+            if isinstance(trusted, AuthenticationFailed):
+                reasons.append(trusted.reason)
+            elif trusted:
+                user = self._request_header.user(headers)
+                if user is not None:
+                    return _with_standard_group(user)
+                reasons.append("the front proxy named no user")
+        if self._certificates is not None:
+            outcome = self._certificates.authenticate(certificate)
+            if isinstance(outcome, User):
+                return _with_standard_group(outcome)
+            if outcome is not None:
+                reasons.append(outcome.reason)
+        return AuthenticationFailed("; ".join(reasons) or "the certificate names nobody")
+
+
+def _with_standard_group(user: User) -> User:
+    """Everybody but the anonymous user is `system:authenticated`, unless the groups say otherwise already."""
+    if user.name == ANONYMOUS or AUTHENTICATED in user.groups or UNAUTHENTICATED in user.groups:
+        return user
+    return user.with_group(AUTHENTICATED)

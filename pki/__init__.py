@@ -1,0 +1,1 @@
+"""Issues the development PKI: what to issue (plan, pure), how (authority, cryptography) and where (write, files)."""
