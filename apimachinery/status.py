@@ -97,7 +97,8 @@ def conflict(resource: GroupResource, name: str, message: str = OBJECT_MODIFIED)
 
 def invalid(kind: GroupKind, name: str, errors: Sequence[FieldError]) -> APIError:
     """422 with every field error as a cause; the one place where field errors become a Status."""
-    texts = list(dict.fromkeys(str(error) for error in errors))
+    distinct = {str(error): error for error in errors}
+    texts = list(distinct)
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     details: Object = {}
     if name:
@@ -106,7 +107,7 @@ def invalid(kind: GroupKind, name: str, errors: Sequence[FieldError]) -> APIErro
         details["group"] = kind.group
     if kind.kind:
         details["kind"] = kind.kind
-    details["causes"] = [error.cause() for error in errors]
+    details["causes"] = [error.cause() for error in distinct.values()]
     return APIError(422, "Invalid", f"{kind} {quote(name)} is invalid: {joined}", details)
 
 

@@ -17,13 +17,13 @@ import h2.exceptions
 import h11
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Body, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
@@ -282,6 +282,7 @@ class _HTTP2(H2Protocol):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.streams = _Streams()
+        self.stream_buffers = _Buffers()
 
     async def handle(self, event: Event) -> None:
         await super().handle(event)
@@ -352,6 +353,36 @@ class _NoStream:
 
     async def handle(self, event: StreamEvent) -> None:
         return None
+
+
+class _Buffer(StreamBuffer):
+    """What waits for the client's flow control window; holds its application back while it is full.
+
+    Hypercorn's own lets the application go on when the window is closed, so that it grows without bound.
+    """
+
+    async def push(self, data: bytes) -> None:
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        while len(self.buffer) >= BUFFER_HIGH_WATER and not self._complete:
+            await self._paused.clear()
+            await self._paused.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
+class _Buffers(dict[int, StreamBuffer]):
+    def __setitem__(self, key: int, value: StreamBuffer) -> None:
+        super().__setitem__(key, _Buffer(EventWrapper))
 
 
 class _Streams(dict[int, Any]):

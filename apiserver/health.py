@@ -17,6 +17,7 @@ class _Registered:
     check: Check
     endpoints: tuple[str, ...]
     informational: bool
+    group: str
 
 
 class HealthChecks:
@@ -32,14 +33,16 @@ class HealthChecks:
         *,
         endpoints: Collection[str] = ENDPOINTS,
         informational: bool = False,
+        group: str = "",
     ) -> None:
         """Add a check; ValueError when the name is taken.
 
-        An informational check has its own path, but does not count in the result of an endpoint.
+        An informational check has its own path, but does not count in the result of an endpoint. `?exclude=` leaves a
+        check out by its name or by its group.
         """
         if name in self._checks:
             raise ValueError(f"health check {name!r} exists already")
-        self._checks[name] = _Registered(name, check, tuple(endpoints), informational)
+        self._checks[name] = _Registered(name, check, tuple(endpoints), informational, group)
 
     def respond(self, endpoint: str, subpath: str, query: Query) -> tuple[int, str]:
         """Code and text for `/<endpoint>` or, with a `subpath`, for one check."""
@@ -59,13 +62,15 @@ def _single(checks: Iterable[_Registered], name: str) -> tuple[int, str]:
 
 
 def _all(endpoint: str, checks: Collection[_Registered], query: Query) -> tuple[int, str]:
-    excluded = set(query.get("exclude", ()))
-    unknown = sorted(excluded - {entry.name for entry in checks})
+    excluded = {name for name in query.get("exclude", ()) if name}
+    unknown = sorted(excluded - {entry.name for entry in checks} - {entry.group for entry in checks})
     lines: list[str] = []
     healthy = True
     for entry in checks:
         if entry.name in excluded:
             lines.append(f"[+]{entry.name} excluded: ok")
+        elif entry.group in excluded:
+            lines.append(f"[+]{entry.name} excluded with {entry.group}: ok")
         elif _run(entry) is None:
             lines.append(f"[+]{entry.name} ok")
         else:

@@ -2,7 +2,7 @@
 
 TLS on both sides, client certificates on both sides, 2 kB JSON answers, HTTP/1.1 keep-alive. Each proxy has core 0 to
 itself, the backend (nginx) and the load (wrk) share core 1. Rounds alternate between the proxies; medians are printed.
-What is compared is the CPU time that the operating system charged to the proxy's processes, divided by the requests: the
+What is compared is the CPU time that the system charged to the proxy's processes, divided by the requests: the
 number of requests per second depends on the load generator as much.
 
     python -m bench.proxy [--rounds 5] [--seconds 4] [--connections 16]

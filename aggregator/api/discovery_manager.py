@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from apiserver.controller import Controller
-from apiserver.metrics import ServerMetrics
 from prometheus_client import CollectorRegistry, Counter
 
 from aggregator.api import (
@@ -31,7 +29,9 @@ from apimachinery.discovery import Freshness, GroupVersionEntry
 from apimachinery.gvk import GroupVersion
 from apimachinery.types import Object
 from apiserver import logs
+from apiserver.controller import Controller
 from apiserver.discovery import Answer
+from apiserver.metrics import ServerMetrics
 
 REFRESH_SECONDS = 60.0
 RETRY_BASE_SECONDS = 0.5

@@ -137,6 +137,21 @@ class ClientSide:
         self._out.append(wire.response_head(code, head, audit_id=self.audit_id, framing=framing))
         return True
 
+    def response_lines(self, code: int, lines: list[bytes], cache_control: bool) -> None:
+        self.code = code
+        self.head_sent = True
+        self._replay = None
+        self._chunk_out = False
+        if self.plane.draining:
+            self.keep_alive = False
+        lines.append(b"Audit-Id: " + self.audit_id)
+        if not cache_control:
+            lines.append(b"Cache-Control: no-cache, private")
+        if not self.keep_alive:
+            lines.append(b"Connection: close")
+        lines.append(b"\r\n")
+        self._out.append(b"\r\n".join(lines))
+
     def response_body(self, data: bytes) -> None:
         if self._chunk_out:
             self._at_line_end = data[-1] == 10
@@ -307,7 +322,7 @@ class ClientSide:
             self.transport.abort()
 
     def end_watch(self) -> bool:
-        """End a streaming response between two of its lines, as if the server had ended the watch; False if it is none."""
+        """End a streaming response between two of its lines, as if the server had; False if it is none."""
         if self.state != _ACTIVE or not self.long_running:
             return False
         if not (self.head_sent and self._chunk_out and self._at_line_end):
@@ -340,6 +355,14 @@ class ClientSide:
         )
 
     # Provided by the request half
+
+    def upstream_ready(self) -> None:
+        """Exchange: the upstream takes more of the request."""
+        raise NotImplementedError
+
+    def upstream_full(self) -> None:
+        """Exchange: the upstream's buffer is full."""
+        raise NotImplementedError
 
     def _settled(self) -> None:
         """The exchange is over: go on with what has been received meanwhile."""

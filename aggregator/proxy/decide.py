@@ -18,9 +18,12 @@ _TEXT = b"text/plain; charset=utf-8"
 _JSON = b"application/json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """What is known about who sends requests, prepared once per connection where that is possible."""
+    """What is known about who sends requests, prepared once per certificate where that is possible.
+
+    Compared by identity, which makes it a cheap key.
+    """
 
     user: User | None
     """None: no credentials, or bad ones."""

@@ -21,6 +21,10 @@ class Exchange(Protocol):
     def response_head(self, code: int, head: ResponseHead, has_body: bool) -> bool:
         """The final response's head. False: the exchange is over, the upstream connection has been given up."""
 
+    def response_lines(self, code: int, lines: list[bytes], cache_control: bool) -> None:
+        """The final response's head with nothing special in it: status line and fields without line ends, to be passed
+        on as they are, Content-Length among them."""
+
     def response_body(self, data: bytes) -> None: ...
 
     def response_end(self, trailers: bytes) -> None:

@@ -151,7 +151,7 @@ class RequestHead:
 
 
 class HeaderRules:
-    """Rewrites request fields. `names` adds the identity headers of a configured front proxy to those always dropped."""
+    """Rewrites request fields; `names` adds a front proxy's identity headers to those always dropped."""
 
     def __init__(self, names: RequestHeaderNames | None = None) -> None:
         names = names or RequestHeaderNames()
@@ -202,7 +202,10 @@ class HeaderRules:
 
 
 def _note_request(head: RequestHead, fate: int, name: bytes, value: bytes) -> None:
-    if fate == Fate.HOST:
+    if fate == Fate.EXPECT or fate == Fate.TRAILER:
+        head.expect = head.expect or fate == Fate.EXPECT
+        head.lines.append(b"%b: %b\r\n" % (name, value))
+    elif fate == Fate.HOST:
         head.hosts += 1
         head.host = value
     elif fate == Fate.CONTENT_LENGTH:
@@ -214,26 +217,25 @@ def _note_request(head: RequestHead, fate: int, name: bytes, value: bytes) -> No
         head.connection = b"%b,%b" % (head.connection, value) if head.connection else value
     elif fate == Fate.UPGRADE:
         head.upgrade = b"%b,%b" % (head.upgrade, value) if head.upgrade else value
-    elif fate == Fate.EXPECT:
-        head.expect = True
-        head.lines.append(b"%b: %b\r\n" % (name, value))
     elif fate == Fate.FORWARDED_FOR:
         head.forwarded_for = b"%b, %b" % (head.forwarded_for, value) if head.forwarded_for else value
     elif fate == Fate.AUDIT_ID:
         head.audit_id = value
     elif fate == Fate.IMPERSONATE:
-        if head.impersonate is None or name.lower() == b"impersonate-user":
-            head.impersonate = value if name.lower() == b"impersonate-user" else b""
-    elif fate == Fate.TE:
-        if b"trailers" in _tokens(value):
-            head.lines.append(b"TE: trailers\r\n")
-    elif fate == Fate.TRAILER:
-        head.lines.append(b"%b: %b\r\n" % (name, value))
+        if name.lower() == b"impersonate-user":
+            head.impersonate = value
+        else:
+            head.impersonate = head.impersonate or b""
+    elif fate == Fate.TE and b"trailers" in _tokens(value):
+        head.lines.append(b"TE: trailers\r\n")
     elif fate == Fate.WEBSOCKET_PROTOCOL:
-        offered = [item.strip() for item in value.split(b",")]
-        kept = [item for item in offered if not item.startswith(_BEARER_PROTOCOL)]
-        if kept:
-            head.lines.append(b"%b: %b\r\n" % (name, b", ".join(kept)))
+        head.lines.append(_without_bearer(name, value))
+
+
+def _without_bearer(name: bytes, value: bytes) -> bytes:
+    """The subprotocols that a WebSocket client offers, without the one that carries its token."""
+    kept = [item for item in (part.strip() for part in value.split(b",")) if not item.startswith(_BEARER_PROTOCOL)]
+    return b"%b: %b\r\n" % (name, b", ".join(kept)) if kept else b""
 
 
 class ResponseHead:
@@ -254,6 +256,11 @@ class ResponseHead:
 _response_memo: dict[bytes, int] = {}
 
 
+def response_fate(name: bytes) -> int:
+    """The fate of a response field."""
+    return int(_RESPONSE_FATES.get(name.lower(), Fate.PASS))
+
+
 def response(headers: Iterable[tuple[bytes, bytes]], authority: bytes) -> ResponseHead:
     """Rewrite response fields. `authority` is the backend's host:port as sent in Host.
 
@@ -266,7 +273,7 @@ def response(headers: Iterable[tuple[bytes, bytes]], authority: bytes) -> Respon
     for name, value in headers:
         fate = memo.get(name)
         if fate is None:
-            fate = int(_RESPONSE_FATES.get(name.lower(), Fate.PASS))
+            fate = response_fate(name)
             if len(memo) < _MEMO_LIMIT:
                 memo[name] = fate
         if fate == 0:

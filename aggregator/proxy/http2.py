@@ -1,4 +1,4 @@
-"""HTTP/2 clients: an ASGI application with the decisions, the header rules and the upstream pool of the HTTP/1.1 path."""
+"""HTTP/2 clients: an ASGI application with the decisions, header rules and upstream pool of the HTTP/1.1 path."""
 
 import asyncio
 import math
@@ -9,11 +9,11 @@ from email.utils import formatdate
 from aggregator.proxy import wire
 from aggregator.proxy.client_side import CLIENT_CLOSED, REDIRECT_REFUSED, UNREACHABLE
 from aggregator.proxy.decide import GATEWAY_TIMEOUT, Forward, Reply, decide, refuse_impersonation, text
-from aggregator.proxy.downstream import METHOD_REFUSED, METHODS, REPLAYABLE
 from aggregator.proxy.failures import CONTEXT_DEADLINE, describe
 from aggregator.proxy.headers import Headers, RequestHead, ResponseHead, sane_audit_id
 from aggregator.proxy.plane import Plane, log
 from aggregator.proxy.pool import Dial, Endpoint
+from aggregator.proxy.request_side import METHOD_REFUSED, METHODS, REPLAYABLE
 from aggregator.proxy.upstream_conn import UpstreamConnection
 from apiserver.serving import AbortResponse, ASGIApp, Receive, Scope, Send
 
@@ -304,6 +304,13 @@ class _StreamExchange:
         self._head = (code, head)
         return True
 
+    def response_lines(self, code: int, lines: list[bytes], cache_control: bool) -> None:
+        head = ResponseHead()
+        head.lines = [line + b"\r\n" for line in lines[1:]]
+        head.cache_control = cache_control
+        self._replayable = False
+        self._head = (code, head)
+
     def response_body(self, data: bytes) -> None:
         self._pieces.append(data)
         self._held += len(data)
@@ -364,5 +371,5 @@ class _StreamExchange:
 
 
 def _split(line: bytes) -> tuple[bytes, bytes]:
-    name, _, value = line[:-2].partition(b": ")
-    return name.lower(), value
+    name, _, value = line[:-2].partition(b":")
+    return name.lower(), value.strip(b" \t")

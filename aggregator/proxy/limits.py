@@ -1,4 +1,4 @@
-"""Limits of the data plane. Seconds and bytes; the defaults are those of the originals (aggregator.md 0) where they have any."""
+"""Limits of the data plane, in seconds and bytes; defaults follow the originals (aggregator.md 0)."""
 
 from dataclasses import dataclass
 

@@ -3,12 +3,15 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol
 
-from aggregator.proxy.decide import REFUSED, Identity, Reply, identity_of, text
+from aggregator.proxy import wire
+from aggregator.proxy.decide import REFUSED, Forward, Identity, Reply, decide, identity_of, text
 from aggregator.proxy.headers import HeaderRules, Headers
 from aggregator.proxy.limits import Limits
-from aggregator.proxy.metrics import ProxyMetrics
+from aggregator.proxy.lines import REQUEST_LINE, RequestLines
+from aggregator.proxy.metrics import ProxyMetrics, RouteCounters
 from aggregator.proxy.pool import Endpoint, Pools
 from aggregator.proxy.routes import Route, RouteTable
 from aggregator.upstream.tls import UpstreamTLSError
@@ -17,6 +20,9 @@ from apimachinery.identity import User
 from apiserver import logs
 
 log = logs.get("aggregator.proxy")
+
+_REMEMBERED = 4096
+_REMEMBERED_LINE = 512
 
 
 class Authenticator(Protocol):
@@ -45,7 +51,7 @@ class ClientConnection(Protocol):
 
 
 class AuditIds:
-    """Ids in the form of a version 4 UUID: random once per process, counting after that, which costs next to nothing."""
+    """Ids in the form of a version 4 UUID: random once per process, counting after that, which costs little."""
 
     def __init__(self) -> None:
         source = random.SystemRandom()
@@ -57,6 +63,35 @@ class AuditIds:
     def next(self) -> bytes:
         self._counter += 1
         return b"%b%012x" % (self._prefix, self._counter)
+
+
+class Plan:
+    """A decision to forward, worked out for one request line of one identity. Valid for one route table."""
+
+    __slots__ = (
+        "counters",
+        "endpoint",
+        "head_request",
+        "long_running",
+        "method",
+        "prefix",
+        "replayable",
+        "route_name",
+        "seconds",
+        "target",
+    )
+
+    def __init__(self, method: bytes, forward: Forward, endpoint: Endpoint, counters: RouteCounters, prefix: bytes):
+        self.method = method
+        self.target = forward.target
+        self.route_name = forward.route.name
+        self.endpoint = endpoint
+        self.counters = counters
+        self.prefix = prefix
+        self.head_request = method == b"HEAD"
+        self.replayable = method != b"DELETE"
+        self.long_running = forward.target.long_running
+        self.seconds = inf if self.long_running else forward.target.seconds
 
 
 class Plane:
@@ -79,16 +114,20 @@ class Plane:
         self.pools = pools
         self.metrics = metrics
         self.limits = limits
+        self.lines = RequestLines(rules)
+        self.plans: dict[tuple[Identity, bytes], Plan] = {}
         self.audit_ids = AuditIds()
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self.debug = False
         """Whether each request is logged; looked up once per sweep."""
+        self._identities: dict[bytes | None, tuple[float, Identity]] = {}
         self.idle = asyncio.Event()
         """Set while draining as soon as no connection is left."""
 
     def install(self, table: RouteTable) -> None:
         """Make a new route table effective for the next request."""
+        self.plans.clear()
         gone = self.table.routes().keys() - table.routes().keys()
         self.table = table
         self.metrics.forget(gone)
@@ -101,6 +140,43 @@ class Plane:
         if result is None or isinstance(result, User):
             return identity_of(result, self.policy)
         return REFUSED
+
+    def connection_identity(self, certificate: bytes | None, now: float) -> Identity:
+        """Authenticate by certificate alone; connections with the same certificate share the result for a while."""
+        found = self._identities.get(certificate)
+        if found is not None and now < found[0]:
+            return found[1]
+        if len(self._identities) >= _REMEMBERED:
+            self._identities.clear()
+        identity = self.identity(certificate, [])
+        self._identities[certificate] = (now + self.limits.identity_seconds, identity)
+        return identity
+
+    def certificates_changed(self) -> None:
+        """The client certificate towards backends is another one now."""
+        self.plans.clear()
+        self.pools.certificates_changed()
+
+    def plan(self, identity: Identity, line: bytes) -> Plan | None:
+        """Work out a plain request line; None when it is not to be forwarded to a remote backend just so."""
+        match = REQUEST_LINE.fullmatch(line)
+        if match is None:
+            return None
+        method, raw_target = match.groups()
+        forward = decide(self.table, self.policy, identity, method, raw_target)
+        if isinstance(forward, Reply) or forward.route.local:
+            return None
+        endpoint = self.endpoint(forward.route)
+        if isinstance(endpoint, Reply):
+            return None
+        counters = self.metrics.route(forward.route.name)
+        prefix = wire.request_prefix(method, raw_target, forward, endpoint.authority)
+        plan = Plan(method, forward, endpoint, counters, prefix)
+        if len(line) <= _REMEMBERED_LINE:
+            if len(self.plans) >= _REMEMBERED:
+                self.plans.clear()
+            self.plans[identity, line] = plan
+        return plan
 
     def endpoint(self, route: Route) -> Endpoint | Reply:
         """Where to send the requests of a route, or why that cannot even be tried."""

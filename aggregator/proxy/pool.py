@@ -1,4 +1,4 @@
-"""Connections to upstreams: one endpoint per address and TLS identity, keep-alive connections reused last in first out."""
+"""Connections to upstreams: one endpoint per address and TLS identity, idle connections reused last in first out."""
 
 import asyncio
 import ssl

@@ -166,7 +166,7 @@ class Proxy:
             plane.debug = log.enabled(logging.DEBUG)
             if self._tls.refresh():
                 log.info("client certificate towards backends replaced")
-                plane.pools.certificates_changed()
+                plane.certificates_changed()
 
 
 class _Front(DownstreamConnection):

@@ -9,6 +9,7 @@ import httptools
 from aggregator.proxy import headers
 from aggregator.proxy.exchange import Exchange
 from aggregator.proxy.failures import UpstreamFailure
+from aggregator.proxy.lines import plain_response
 
 if TYPE_CHECKING:
     from aggregator.proxy.pool import Endpoint
@@ -24,10 +25,12 @@ class Phase(enum.IntEnum):
     """The response is complete, the rest of the current read is not."""
     TUNNEL = 4
     CLOSED = 5
+    RAW = 6
+    """The rest of a body whose length is known: it needs no parser."""
 
 
 _IDLE, _HEAD, _BODY, _DONE = Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.DONE
-_TUNNEL, _CLOSED = Phase.TUNNEL, Phase.CLOSED
+_TUNNEL, _CLOSED, _RAW = Phase.TUNNEL, Phase.CLOSED, Phase.RAW
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -39,6 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_parser",
         "_paused",
+        "_remaining",
         "_until_close",
         "answered",
         "dedicated",
@@ -68,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep = False
         self._until_close = False
         self._paused = False
+        self._remaining = 0
 
     def begin(self, exchange: Exchange) -> None:
         """Serve this exchange; the caller writes the request to `transport`."""
@@ -105,9 +110,63 @@ class UpstreamConnection(asyncio.Protocol):
             # Nobody asked: a notice of a closing backend, or a desynchronised one.
             self.close()
             return
-        if self.phase == _TUNNEL:
+        phase = self.phase
+        if phase == _HEAD and not self.answered and not exchange.head_request and not self.dedicated:
+            self.answered = True
+            plain = plain_response(data)
+            if plain is not None:
+                self._plain(exchange, data, *plain)
+                return
+        elif phase == _RAW:
+            self._raw(exchange, data)
+            return
+        elif phase == _TUNNEL:
             exchange.tunnel_data(data)
             return
+        self._parse(exchange, data)
+
+    def _plain(
+        self,
+        exchange: Exchange,
+        data: bytes,
+        code: int,
+        lines: list[bytes],
+        cache_control: bool,
+        length: int,
+        start: int,
+    ) -> None:
+        """A head without anything special, and its body as far as it is here."""
+        exchange.response_lines(code, lines, cache_control)
+        self._keep = True
+        self._until_close = False
+        if len(data) - start == length:
+            if length:
+                exchange.response_body(data[start:])
+            self._finish()
+            return
+        self._remaining = length
+        self.phase = _RAW
+        if len(data) > start:
+            self._raw(exchange, data[start:])
+        else:
+            exchange.flush()
+
+    def _raw(self, exchange: Exchange, data: bytes) -> None:
+        left = self._remaining - len(data)
+        if left > 0:
+            self._remaining = left
+            exchange.response_body(data)
+            exchange.flush()
+            return
+        if left < 0:
+            # What follows a complete response is nobody's: the response stands, the connection does not.
+            self._keep = False
+            data = data[:left]
+        if data:
+            exchange.response_body(data)
+        self._finish()
+
+    def _parse(self, exchange: Exchange, data: bytes) -> None:
         self.answered = True
         try:
             self._parser.feed_data(data)
@@ -116,7 +175,6 @@ class UpstreamConnection(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             if self.phase == _DONE:
-                # What follows a complete response is nobody's: the response stands, the connection does not.
                 self._keep = False
                 self._finish()
             else:

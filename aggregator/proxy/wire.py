@@ -35,6 +35,14 @@ def request_head(
     return b"".join((fixed, *head.lines, _request_framing(head)))
 
 
+def request_prefix(method: bytes, raw_target: bytes, forward: Forward, authority: bytes) -> bytes:
+    """What of a request's head depends on request line, identity and backend alone; without its last line end."""
+    return (
+        b"%b %b HTTP/1.1\r\nHost: %b\r\n%bX-Forwarded-Uri: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Proto: https"
+        % (method, raw_target, authority, forward.identity_lines, forward.target.raw_path, authority)
+    )
+
+
 def upgrade_head(
     method: bytes,
     raw_target: bytes,
@@ -45,7 +53,7 @@ def upgrade_head(
     audit_id: bytes,
     client: bytes,
 ) -> bytes:
-    """The request of an upgrade (aggregator.md 2.8): Connection and Upgrade travel on, the X-Forwarded trio does not."""
+    """The request of an upgrade (aggregator.md 2.8): Connection and Upgrade go on, the X-Forwarded trio does not."""
     forwarded_for = b"%b, %b" % (head.forwarded_for, client) if head.forwarded_for else client
     fixed = b"%b %b HTTP/1.1\r\nHost: %b\r\n%bAudit-ID: %b\r\nX-Forwarded-For: %b\r\n" % (
         method,

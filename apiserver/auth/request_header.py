@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from apimachinery.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, RequestHeaderNames, User, from_headers
 from apiserver.auth.x509 import CertificateAuthenticator, CertificateVerifier, Untrusted
@@ -34,11 +35,11 @@ class RequestHeaderAuthenticator:
         self._allowed = frozenset(allowed_names)
         self._names = names or RequestHeaderNames()
 
-    def trusts(self, der: bytes) -> bool | AuthenticationFailed:
-        """Whether this peer may speak for others; a failure when its certificate counts, but not its name."""
+    def trusts(self, der: bytes) -> Literal[True] | AuthenticationFailed:
+        """Whether this peer may speak for others, and why not."""
         verdict = self._verifier.verify(der)
         if isinstance(verdict, Untrusted):
-            return False
+            return AuthenticationFailed(f"front proxy: {verdict.reason}")
         if self._allowed and verdict.common_name not in self._allowed:
             return AuthenticationFailed(f"x509: subject with cn={verdict.common_name} is not in the allowed list")
         return True
@@ -72,7 +73,7 @@ class Authenticator:
     def authenticate(
         self, certificate: bytes | None, headers: Sequence[tuple[str, str]]
     ) -> User | AuthenticationFailed | None:
-        """The caller; None without credentials. `certificate` is DER, header names are lower-case."""
+        """The caller; None when nothing given names one. `certificate` is DER, header names are lower-case."""
         if certificate is None:
             return None
         reasons: list[str] = []
@@ -80,18 +81,17 @@ class Authenticator:
             trusted = self._request_header.trusts(certificate)
             if isinstance(trusted, AuthenticationFailed):
                 reasons.append(trusted.reason)
-            elif trusted:
+            else:
                 user = self._request_header.user(headers)
                 if user is not None:
                     return _with_standard_group(user)
-                reasons.append("the front proxy named no user")
         if self._certificates is not None:
             outcome = self._certificates.authenticate(certificate)
             if isinstance(outcome, User):
                 return _with_standard_group(outcome)
             if outcome is not None:
-                reasons.append(outcome.reason)
-        return AuthenticationFailed("; ".join(reasons) or "the certificate names nobody")
+                reasons.append(f"client certificate: {outcome.reason}")
+        return AuthenticationFailed("; ".join(reasons)) if reasons else None
 
 
 def _with_standard_group(user: User) -> User:

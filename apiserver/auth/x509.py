@@ -5,7 +5,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -29,14 +28,14 @@ class Untrusted:
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """A certificate that counts until `not_after` (epoch seconds), with what its subject says."""
+    """A certificate that counts while it and one of its issuers are valid, with what its subject says."""
 
     common_name: str
     organizations: tuple[str, ...]
     uid: str
     fingerprint: str
-    not_before: float
-    not_after: float
+    periods: tuple[tuple[float, float], ...]
+    """From and until when (epoch seconds) it counts, for each certificate in the bundle that has issued it."""
 
 
 def load_bundle(path: Path) -> list[x509.Certificate]:
@@ -74,10 +73,8 @@ class CertificateVerifier:
                 self._known.popitem(last=False)
         if isinstance(found, Trusted):
             now = self._now()
-            if now < found.not_before:
-                return Untrusted("certificate is not yet valid")
-            if now > found.not_after:
-                return Untrusted("certificate has expired")
+            if not any(start <= now <= end for start, end in found.periods):
+                return Untrusted("certificate or its authority has expired or is not yet valid")
         return found
 
 
@@ -85,11 +82,13 @@ def judge(der: bytes, authorities: Sequence[x509.Certificate]) -> Trusted | Untr
     """The verdict on a certificate, its dates apart."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        if not any(_issued(certificate, authority) for authority in authorities):
+        # A certificate that is in the bundle itself is trusted like one issued under it, as in Go.
+        issuers = [one for one in authorities if one == certificate or _issued(certificate, one)]
+        if not issuers:
             return Untrusted("certificate signed by unknown authority")
         if not _for_clients(certificate):
             return Untrusted("certificate specifies an incompatible key usage")
-        return _trusted(certificate, der)
+        return _trusted(certificate, issuers, der)
     except (ValueError, x509.DuplicateExtension) as error:
         return Untrusted(f"certificate cannot be read: {error}")
 
@@ -105,13 +104,14 @@ def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
 
 
 def _may_issue(authority: x509.Certificate) -> bool:
-    """A certificate in the bundle without basic constraints is an old root; one that says it is no CA, is none."""
-    try:
-        extension = authority.extensions.get_extension_for_oid(ExtensionOID.BASIC_CONSTRAINTS)
-    except x509.ExtensionNotFound:
-        return True
-    value = extension.value
-    return isinstance(value, x509.BasicConstraints) and value.ca
+    """A certificate in the bundle without these extensions is an old root; one that says it is no CA, is none."""
+    for extension in authority.extensions:
+        value = extension.value
+        if isinstance(value, x509.BasicConstraints) and not value.ca:
+            return False
+        if isinstance(value, x509.KeyUsage) and not value.key_cert_sign:
+            return False
+    return True
 
 
 def _for_clients(certificate: x509.Certificate) -> bool:
@@ -125,7 +125,7 @@ def _for_clients(certificate: x509.Certificate) -> bool:
     return isinstance(value, x509.ExtendedKeyUsage) and any(usage in allowed for usage in value)
 
 
-def _trusted(certificate: x509.Certificate, der: bytes) -> Trusted | Untrusted:
+def _trusted(certificate: x509.Certificate, issuers: Sequence[x509.Certificate], der: bytes) -> Trusted | Untrusted:
     def values(oid: x509.ObjectIdentifier) -> tuple[str, ...]:
         return tuple(str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(oid))
 
@@ -133,17 +133,19 @@ def _trusted(certificate: x509.Certificate, der: bytes) -> Trusted | Untrusted:
     if len(uids) > 1:
         return Untrusted("certificate has more than one uid attribute")
     return Trusted(
-        common_name=next(iter(values(NameOID.COMMON_NAME)), ""),
+        # Go takes the last of several common names.
+        common_name=next(reversed(values(NameOID.COMMON_NAME)), ""),
         organizations=values(NameOID.ORGANIZATION_NAME),
         uid=next(iter(uids), ""),
         fingerprint=hashlib.sha256(der).hexdigest(),
-        not_before=_seconds(certificate.not_valid_before_utc),
-        not_after=_seconds(certificate.not_valid_after_utc),
+        periods=tuple(_common_period(certificate, issuer) for issuer in issuers),
     )
 
 
-def _seconds(when: datetime) -> float:
-    return when.astimezone(UTC).timestamp()
+def _common_period(certificate: x509.Certificate, issuer: x509.Certificate) -> tuple[float, float]:
+    start = max(certificate.not_valid_before_utc, issuer.not_valid_before_utc)
+    end = min(certificate.not_valid_after_utc, issuer.not_valid_after_utc)
+    return start.timestamp(), end.timestamp()
 
 
 class CertificateAuthenticator:

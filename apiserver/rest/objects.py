@@ -197,5 +197,4 @@ def validate_changed(resource: Resource, obj: Object, old: Object, *, status_onl
 
 def _raise(resource: Resource, obj: Object, errors: list[FieldError]) -> None:
     if errors:
-        unique = list({(str(error), error.type): error for error in errors}.values())
-        raise status.invalid(resource.group_kind, obj["metadata"].get("name") or "", unique)
+        raise status.invalid(resource.group_kind, obj["metadata"].get("name") or "", errors)

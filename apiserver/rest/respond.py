@@ -64,7 +64,7 @@ class Responder:
             version = stored.object["metadata"].get("resourceVersion", "")
             document = self._table(asked, resource, [document], {"resourceVersion": version}, choice)
         elif choice.as_kind == "PartialObjectMetadata":
-            document = table.partial_object_metadata(document)
+            document = table.partial_object_metadata(document, version=choice.version)
         return encoded(asked, document, choice, code=code, warnings=warnings)
 
     def page(self, asked: Asked, resource: Resource, page: Page) -> Response:
@@ -76,7 +76,7 @@ class Responder:
         if choice.as_kind == "Table":
             document = self._table(asked, resource, documents, page.metadata, choice)
         elif choice.as_kind == "PartialObjectMetadataList":
-            document = table.partial_object_metadata_list(page.metadata, documents)
+            document = table.partial_object_metadata_list(page.metadata, documents, version=choice.version)
         else:
             head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": page.metadata}
             document = {**head, "items": documents}
@@ -117,7 +117,7 @@ class Responder:
             return head + body + b"}\n"
         document = output.document
         if choice.as_kind == "PartialObjectMetadata":
-            document = table.partial_object_metadata(document)
+            document = table.partial_object_metadata(document, version=choice.version)
         else:
             meta = {"resourceVersion": document["metadata"].get("resourceVersion", "")}
             document = table.build(

@@ -130,7 +130,8 @@ class Watch(Protocol):
 class Store(Protocol):
     """Every write takes a new revision, strictly increasing over all resources, also across restarts and crashes.
 
-    A write that returned is durable; one that raised StorageError did not happen; one that was cancelled may happen.
+    A write that returned is durable. One that raised StorageError did not happen; only when the medium then stops
+    working altogether, or the process ends at that moment, a restart may find it. One that was cancelled may happen.
     Objects given to a store are copied: what is stored is their JSON, with sorted keys.
     """
 

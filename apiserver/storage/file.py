@@ -27,6 +27,8 @@ from apiserver.storage.table import Table
 
 _REAL_FILES: Final = FileSystem()
 _LARGEST_BATCH: Final = 128
+"""Bounds the latency of the first write in a batch, and the number of open files."""
+
 _LONGEST_LOOK: Final = 1024
 """How many waiting writes are looked at for one batch, so that a queue for one key is not walked again and again."""
 
@@ -216,11 +218,12 @@ class FileStore(CoreStore):
 
     async def _settle(self) -> None:
         """Write what memory holds for the keys of which the disk may hold something else."""
-        if not self._unsettled:
-            return
-        keys = list(self._unsettled)
-        failures = await self._apply(self._committer.commit, [Change(key, self._current(key)) for key in keys])
-        self._unsettled.difference_update(key for key, failure in zip(keys, failures, strict=True) if failure is None)
+        unsettled = list(self._unsettled)
+        for start in range(0, len(unsettled), _LARGEST_BATCH):
+            keys = unsettled[start : start + _LARGEST_BATCH]
+            failures = await self._apply(self._committer.commit, [Change(key, self._current(key)) for key in keys])
+            settled = (key for key, failure in zip(keys, failures, strict=True) if failure is None)
+            self._unsettled.difference_update(settled)
 
     def _write_revision(self) -> None:
         try:

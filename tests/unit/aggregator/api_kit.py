@@ -302,9 +302,11 @@ class Server:
             writer.write(b"\x00\x01\x02 this is not HTTP\r\n\r\n")
         elif reply is ENDLESS:
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
-            while True:
+            while not writer.is_closing():
                 writer.write(b"[" * 65536)
                 await writer.drain()
+                # A transport whose peer is gone may swallow writes without ever pausing.
+                await asyncio.sleep(0.001)
         else:
             headers = {"content-length": str(len(reply.body)), **reply.headers}
             if reply.status == 304:

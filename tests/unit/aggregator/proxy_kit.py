@@ -21,7 +21,7 @@ from aggregator.proxy.limits import Limits
 from aggregator.proxy.routes import RouteTable
 from aggregator.proxy.server import Proxy
 from aggregator.upstream.tls import UpstreamTLS
-from apimachinery.identity import User, from_headers, RequestHeaderNames
+from apimachinery.identity import RequestHeaderNames, User, from_headers
 from apimachinery.types import Object
 
 ADMIN = User("admin", groups=("system:masters", "system:authenticated"))

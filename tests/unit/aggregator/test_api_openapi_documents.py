@@ -229,7 +229,6 @@ async def test_a_server_without_etags_is_not_parsed_again(certificates: Certific
 @pytest.mark.parametrize(
     "spec",
     [
-        {"swagger": "2.0", "paths": []},
         {"swagger": "2.0", "paths": {"/apis/one.example/v1/": 7}},
         {"swagger": "2.0", "paths": {"/apis/one.example/v1/": {"get": []}}},
         {"swagger": "2.0", "info": 7, "paths": {"/apis/one.example/v1/": {}}},
@@ -243,10 +242,9 @@ def test_v2_documents_that_cannot_be_used(spec: Object) -> None:
 
 
 def test_deep_nesting_is_an_error_and_no_crash() -> None:
-    schema: Object = {}
-    for _ in range(900):
-        schema = {"items": schema}
-    body = orjson.dumps(v2("/apis/one.example/v1/things", definitions={"Thing": schema}))
+    nested = b'{"items":' * 900 + b"{}" + b"}" * 900
+    plain = orjson.dumps(v2("/apis/one.example/v1/things", definitions={"Thing": {"type": "marker"}}))
+    body = plain.replace(b'{"type":"marker"}', nested)
     with pytest.raises(UnusableDocumentError):
         openapi_answer.parse_v2(body, "", (ONE,), None)
 

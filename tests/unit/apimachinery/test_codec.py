@@ -181,5 +181,13 @@ def test_last_duplicate_wins() -> None:
 
 
 def test_yaml_output_is_read_alike_by_other_parsers() -> None:
-    document: dict[str, Any] = {"on": "yes", "date": "2026-01-02", "number": "1e3", "empty": "", "null": None, "list": [], "map": {}}
+    document: dict[str, Any] = {
+        "on": "yes",
+        "date": "2026-01-02",
+        "number": "1e3",
+        "empty": "",
+        "null": None,
+        "list": [],
+        "map": {},
+    }
     assert yaml.safe_load(codec.encode_yaml(document)) == document

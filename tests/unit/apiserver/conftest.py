@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from apiserver import serving, tls
 from tests.unit.apiserver import certificates
 from tests.unit.apiserver.certificates import Issued

@@ -7,7 +7,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h2.connection
 import h2.errors
@@ -15,11 +15,12 @@ import h2.events
 import h2.settings
 import pytest
 import uvloop
-from apiserver import http1, serving, tls
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from apiserver import http1, serving, tls
 from tests.unit.apiserver.conftest import PKI, Serve
 
 
@@ -140,14 +141,17 @@ async def test_early_answer_reaches_a_client_that_sends_on_and_keeps_the_connect
 async def test_endless_unwanted_body_ends_the_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apiserver.connection._MAX_DISCARDED", 100_000)
     server = await serve(refuse)
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n")
+
+    async def flood() -> None:
+        while True:
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+            await asyncio.sleep(0)
+
     with pytest.raises(ConnectionError):
-        async with asyncio.timeout(5):
-            while True:
-                writer.write(b"x" * 10_000)
-                await writer.drain()
-                await asyncio.sleep(0)
+        await asyncio.wait_for(flood(), 5)
     writer.transport.abort()
     await asyncio.sleep(0.05)
     assert len(server.connections) == 0
@@ -478,23 +482,26 @@ class TestHTTP2:
             assert reset.error_code == h2.errors.ErrorCodes.INTERNAL_ERROR
             assert await client.body(await client.ask("/fine")) == b"fine"
 
-    async def test_cancelled_stream_ends_its_application(self, serve: Serve, pki: PKI) -> None:
+    @pytest.mark.parametrize("listens", [True, False], ids=["listening", "sending"])
+    async def test_cancelled_stream_ends_its_application(self, serve: Serve, pki: PKI, listens: bool) -> None:
         ended = asyncio.Event()
 
-        async def lines() -> AsyncIterator[bytes]:
+        async def app(scope: serving.Scope, receive: serving.Receive, send: serving.Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
             try:
-                while True:
-                    yield b"x" * 10_000
+                while listens and (await receive())["type"] != "http.disconnect":
+                    pass
+                while not listens:
+                    await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
             finally:
                 ended.set()
 
-        async def endpoint(request: Request) -> StreamingResponse:
-            return StreamingResponse(lines())
-
-        server = await serve(Starlette(routes=[Route("/", endpoint)]), tls_on=True)
+        server = await serve(app, tls_on=True)
         async with http2(server, pki) as client:
             stream_id = await client.ask("/")
             await client.until(h2.events.DataReceived, stream_id)
+            assert not ended.is_set()
             client.engine.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
             client.flush()
             async with asyncio.timeout(2):
@@ -549,10 +556,9 @@ class Front(asyncio.Protocol):
         self.connections = connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
-            self.connections.adopt(transport)
+            self.connections.adopt(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.connections.adopt(self.transport, data)

@@ -25,6 +25,7 @@ from apiserver.storage.base import (
     StorageError,
     Watch,
 )
+from apiserver.storage.ceiling import BLOCK
 from apiserver.storage.file import FileStore
 from tests.unit.apiserver.storage.simulated_disk import Crash, SimulatedDisk
 
@@ -282,3 +283,43 @@ def test_failing_calls_and_a_power_failure_afterwards(
     rounds: list[list[Step]], failures: dict[int, int], seed: int
 ) -> None:
     asyncio.run(failing_life(rounds, failures, random.Random(seed)))
+
+
+class Unlucky(random.Random):
+    """A power failure that takes everything that was not synced."""
+
+    def random(self) -> float:
+        return 0.99
+
+    def randint(self, a: int, b: int) -> int:
+        return a
+
+
+async def test_directory_whose_first_sync_failed(tmp_path: Path) -> None:
+    disk = SimulatedDisk(str(tmp_path))
+    failures = [errno.EIO]
+
+    def fault(_number: int, call: str, path: str) -> OSError | None:
+        made = call == "sync_directory" and path == str(tmp_path / "example.test")
+        return OSError(failures.pop(), "injected", path) if made and failures else None
+
+    async with FileStore.open(tmp_path, on_damaged=lambda *_: None, files=disk) as store:
+        disk.fault = fault
+        with pytest.raises(StorageError):
+            await store.create(KEYS[0], obj(KEYS[0], 1))
+        await store.create(KEYS[0], obj(KEYS[0], 2))
+        survivor = disk.after_power_loss(Unlucky())
+    async with FileStore.open(tmp_path, on_damaged=lambda *_: None, files=survivor) as store:
+        assert await contents(store) == {KEYS[0]: 2}
+
+
+async def test_revisions_of_deletions_survive_a_power_failure(tmp_path: Path) -> None:
+    disk = SimulatedDisk(str(tmp_path))
+    keys = [Key(DUMMIES, "ns", f"n{number}") for number in range(BLOCK)]
+    async with FileStore.open(tmp_path, on_damaged=lambda *_: None, files=disk) as store:
+        await asyncio.gather(*(store.create(key, obj(key, 1)) for key in keys))
+        await asyncio.gather(*(store.delete(key) for key in keys))
+        survivor, revision = disk.after_power_loss(Unlucky()), store.revision
+    async with FileStore.open(tmp_path, on_damaged=lambda *_: None, files=survivor) as store:
+        assert await contents(store) == {}
+        assert revision <= store.revision <= revision + 2 * BLOCK

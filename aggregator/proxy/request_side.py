@@ -1,0 +1,318 @@
+"""The request half of an exchange over HTTP/1.1: from a request's head to an upstream connection, and its body."""
+
+import time
+from collections import deque
+from math import inf
+
+from aggregator.proxy import wire
+from aggregator.proxy.client_side import ClientSide, State
+from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, decide, refuse_impersonation, text
+from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
+from aggregator.proxy.plane import Plan, Plane
+from aggregator.proxy.pool import Endpoint
+
+_IDLE, _ACTIVE, _DRAINING = State.IDLE, State.ACTIVE, State.DRAINING
+_CLOSED = State.CLOSED
+
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+METHOD_REFUSED = text(405, "405 Method Not Allowed", close=True)
+
+
+class Pending:
+    """A pipelined request that waits for its turn; `refusal` stands for one that cannot be served."""
+
+    __slots__ = ("body", "complete", "headers", "keep_alive", "method", "refusal", "target", "trailers", "version")
+
+    def __init__(self, method: bytes, target: bytes, headers: Headers, version: str, keep_alive: bool) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.version = version
+        self.keep_alive = keep_alive
+        self.body: list[bytes] = []
+        self.trailers: Headers = []
+        self.complete = False
+        self.refusal: Reply | None = None
+
+
+class RequestSide(ClientSide):
+    """Decides about requests and sends them on. `downstream` adds the parser."""
+
+    __slots__ = (
+        "_block",
+        "_certificate",
+        "_chunk_in",
+        "_drained",
+        "_early",
+        "_forwarded_for",
+        "_identity",
+        "_identity_until",
+        "_peer",
+        "_per_request_identity",
+        "_queue",
+        "_read_paused",
+        "_to_upstream",
+        "_upstream_full",
+    )
+
+    def __init__(self, plane: Plane) -> None:
+        super().__init__(plane)
+        self._queue: deque[Pending] = deque()
+        self._to_upstream: list[bytes] = []
+        self._early: list[bytes] = []
+        self._block = b""
+        self._chunk_in = False
+        self._drained = 0
+        self._read_paused = False
+        self._upstream_full = False
+        self._peer = b""
+        self._forwarded_for = b""
+        self._certificate: bytes | None = None
+        self._identity: Identity = NOBODY
+        self._identity_until = 0.0
+        self._per_request_identity = False
+
+    def _identity_at(self, now: float) -> Identity:
+        """Who the connection's certificate says it is; looked at again now and then, since certificates expire."""
+        if now >= self._identity_until:
+            self._identity = self.plane.connection_identity(self._certificate, now)
+            self._identity_until = now + self.plane.limits.identity_seconds
+        return self._identity
+
+    def _begin_plain(self, plan: Plan, lines: list[bytes], now: float) -> None:
+        """Forward a request that has neither body nor anything else special; `lines` are passed on as they are."""
+        plane = self.plane
+        self._began = now
+        self.state = _ACTIVE
+        self.method = plan.method
+        self.target = plan.target
+        self.route_name = plan.route_name
+        self.remote = self.keep_alive = self.request_complete = True
+        self.head_request = plan.head_request
+        self.http10 = self.head_sent = self.retried = self.upgrade = False
+        self._counters = plan.counters
+        plane.metrics.in_flight += 1
+        self.long_running = plan.long_running
+        if plan.long_running:
+            plane.metrics.long_running += 1
+        self.deadline = now + plan.seconds
+        self.audit_id = audit_id = plane.audit_ids.next()
+        block = b"\r\n".join((plan.prefix, self._forwarded_for, b"Audit-ID: " + audit_id, *lines, b"\r\n"))
+        self._block = block
+        upstream = plan.endpoint.take(plan.replayable)
+        if upstream is None:
+            self._to_upstream.append(block)
+            self.dial = plan.endpoint.dial(self)
+            return
+        self._replay = block if plan.replayable else None
+        self.upstream = upstream
+        upstream.begin(self)
+        if self._write_blocked:
+            upstream.pause()
+        upstream.transport.write(block)
+
+    def _begin(self, method: bytes, raw_target: bytes, fields: Headers, version: str, keep_alive: bool) -> None:
+        plane = self.plane
+        now = self._began = time.monotonic()
+        self._start(method, keep_alive, version == "1.0")
+        head = plane.rules.request(fields)
+        self.request_complete = not (head.chunked or head.content_length > 0)
+        self.audit_id = head.audit_id if head.audit_id and sane_audit_id(head.audit_id) else plane.audit_ids.next()
+        error = head.framing_error(version)
+        if error is not None:
+            self.reply(text(400, f"400 Bad Request: {error}", close=True))
+            return
+        if method not in METHODS:
+            self.reply(METHOD_REFUSED)
+            return
+        if self._per_request_identity:
+            identity = plane.identity(self._certificate, fields)
+        else:
+            identity = self._identity_at(now)
+        verdict = decide(plane.table, plane.policy, identity, method, raw_target)
+        if type(verdict) is not Forward:
+            assert isinstance(verdict, Reply)
+            self._answer(verdict)
+        elif head.impersonate is not None:
+            self._answer(refuse_impersonation(identity, head.impersonate))
+        else:
+            endpoint = plane.endpoint(verdict.route)
+            if isinstance(endpoint, Reply):
+                self._answer(endpoint)
+            else:
+                self._forward(method, raw_target, head, verdict, endpoint)
+
+    def _start(self, method: bytes, keep_alive: bool, http10: bool) -> None:
+        self.state = _ACTIVE
+        self.method = method
+        self.keep_alive = keep_alive and not http10
+        self.http10 = http10
+        self.head_request = method == b"HEAD"
+        self.request_complete = False
+        self.head_sent = False
+        self.retried = False
+        self.upgrade = False
+        self.long_running = False
+        self.remote = False
+        self.target = None
+        self.route_name = "local"
+        self.deadline = self._began + 60.0
+        self._chunk_in = False
+        self._chunk_out = False
+        self._drained = 0
+        self.plane.metrics.in_flight += 1
+        self._counters = self.plane.metrics.route("local")
+
+    def _answer(self, answer: Reply) -> None:
+        self.target = answer.target
+        self.route_name = answer.route
+        self._counters = self.plane.metrics.route(answer.route)
+        self.reply(answer)
+
+    def _forward(
+        self, method: bytes, raw_target: bytes, head: RequestHead, forward: Forward, endpoint: Endpoint
+    ) -> None:
+        route, target = forward.route, forward.target
+        plane = self.plane
+        self.target = target
+        self.route_name = route.name
+        self.remote = not route.local
+        self._counters = plane.metrics.route(route.name)
+        if target.long_running:
+            self.long_running = True
+            plane.metrics.long_running += 1
+            self.deadline = inf
+        else:
+            self.deadline = self._began + target.seconds
+        self._chunk_in = head.chunked
+        upgrade = self.upgrade = head.wants_upgrade if head.upgrade else False
+        make = wire.upgrade_head if upgrade else wire.request_head
+        block = make(
+            method,
+            raw_target,
+            head,
+            forward,
+            authority=head.host if endpoint.local else endpoint.authority,
+            audit_id=self.audit_id,
+            client=self._peer,
+        )
+        replayable = self.request_complete and method in REPLAYABLE
+        upstream = None if upgrade else endpoint.take(replayable)
+        self._to_upstream.append(block)
+        if upstream is None:
+            self._block = block
+            self.dial = endpoint.dial(self, dedicated=upgrade)
+        else:
+            self._block = block
+            self._replay = block if replayable else None
+            self.upstream = upstream
+            upstream.begin(self)
+            if self._write_blocked:
+                upstream.pause()
+
+    def _request_body(self, data: bytes) -> None:
+        if self.state == _ACTIVE:
+            if self._chunk_in:
+                self._to_upstream += (b"%x\r\n" % len(data), data, b"\r\n")
+            else:
+                self._to_upstream.append(data)
+        else:
+            self._drained += len(data)
+            if self._drained > self.plane.limits.linger_bytes and self.state == _DRAINING:
+                self._close()
+
+    def _body_dropped(self) -> None:
+        """The rest of a request whose response is complete has been read."""
+        self.request_complete = True
+        if self.keep_alive:
+            self.state = _IDLE
+            self.deadline = time.monotonic() + self.plane.limits.idle_seconds
+        else:
+            self._close()
+
+    def _end_request(self, trailers: Headers) -> None:
+        if self._chunk_in:
+            lines = self.plane.rules.trailers(trailers) if trailers else b""
+            self._to_upstream.append(b"0\r\n%b\r\n" % lines)
+        self.request_complete = True
+
+    def _send_upstream(self) -> None:
+        upstream = self.upstream
+        if upstream is not None:
+            waiting = self._to_upstream
+            upstream.transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+            waiting.clear()
+        elif self.dial is None:
+            self._to_upstream.clear()
+        elif not self.request_complete:
+            self._update_reading()
+
+    def _upstream_open(self) -> None:
+        if self.retried:
+            self._to_upstream = [self._block]
+        self._send_upstream()
+        self._update_reading()
+
+    # Exchange: backpressure from the upstream
+
+    def upstream_full(self) -> None:
+        self._upstream_full = True
+        self._update_reading()
+
+    def upstream_ready(self) -> None:
+        self._upstream_full = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        """Read from the client exactly when what it sends has somewhere to go."""
+        waiting = self.state == _ACTIVE and (
+            (bool(self._to_upstream) and not self.request_complete) or bool(self._early)
+        )
+        pause = self._upstream_full or bool(self._queue) or waiting
+        if pause != self._read_paused and self.state != _CLOSED:
+            self._read_paused = pause
+            if pause:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _tunnel_opened(self) -> None:
+        upstream = self.upstream
+        if upstream is not None and self._early:
+            upstream.transport.write(b"".join(self._early))
+        self._early.clear()
+        self._update_reading()
+
+    # What follows an exchange
+
+    def _settled(self) -> None:
+        """Start the next pipelined request, if there is one and its turn has come."""
+        queue = self._queue
+        if self.state != _ACTIVE:
+            self._upstream_full = False
+            self._to_upstream.clear()
+        while queue and self.state == _IDLE:
+            pending = queue.popleft()
+            if pending.refusal is not None:
+                self._refuse(pending.refusal)
+                break
+            self._begin(pending.method, pending.target, pending.headers, pending.version, pending.keep_alive)
+            self._resume(pending)
+            if self._to_upstream:
+                self._send_upstream()
+        if self._read_paused or queue:
+            self._update_reading()
+
+    def _resume(self, pending: Pending) -> None:
+        """Deliver what has been received of a request whose head was just dealt with."""
+        if self.state == _ACTIVE:
+            for piece in pending.body:
+                self._request_body(piece)
+            if pending.complete:
+                self._end_request(pending.trailers)
+        elif self.state == _DRAINING and pending.complete:
+            self._body_dropped()
+
+    def _refuse(self, answer: Reply) -> None:
+        raise NotImplementedError
