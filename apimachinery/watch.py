@@ -14,9 +14,9 @@ INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 def transition(
     kind: EventType, current: Object, previous: Object | None, matches: Callable[[Object], bool]
 ) -> tuple[EventType, bool] | None:
-    """How a change looks through a selector: (event type, whether the *previous* content is shown), or None for nothing.
+    """How a change looks through a selector: (event type, whether the *previous* content is shown); None: not at all.
 
-    An object that enters the selection is ADDED, one that leaves it is DELETED with its previous content (rest.md A5.5).
+    What enters the selection is ADDED, what leaves it is DELETED with its previous content (rest.md A5.5).
     """
     old_match = previous is not None and matches(previous)
     if kind == "DELETED":

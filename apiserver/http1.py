@@ -210,8 +210,6 @@ class _Exchange:
                 return event
             if not isinstance(event, h11.InformationalResponse):
                 raise ProtocolError("connection closed before the response")
-            if event.status_code == 101:
-                raise ProtocolError("unexpected 101 Switching Protocols")
 
     async def chunk(self) -> bytes | None:
         """The next piece of the body; None at its end."""
@@ -302,8 +300,15 @@ def _os_text(error: OSError) -> str:
 
 
 def _protocol_text(error: h11.RemoteProtocolError) -> str:
+    """h11's reason, with its internal names put into words."""
     text = str(error)
-    return "connection closed before the response was complete" if "closed connection" in text else text
+    if "event type ConnectionClosed" in text:
+        return "connection closed before the response"
+    if "closed connection" in text:
+        return "connection closed before the response was complete"
+    if "_SWITCH_" in text:
+        return "unexpected change of protocol"
+    return text
 
 
 def _decoded(head: h11.Response) -> tuple[tuple[str, str], ...]:

@@ -15,7 +15,8 @@ class ProbeLimits:
 
     attempts: int = 5
     timeout: float = 5.0
-    cap: float = 6.0
+    grace: float = 1.0
+    """How much longer than `timeout` an attempt may take before it is given up, whatever it is doing."""
     head_start: float = 0.25
     """How long the first attempt is alone. A healthy server answers it, which saves four handshakes per check."""
 
@@ -28,7 +29,7 @@ class Prober:
         self._limits = limits or ProbeLimits()
 
     async def check(self, backend: Backend) -> list[Attempt]:
-        """The attempts in order of arrival; the first one that passes is the last. Takes at most head start + cap."""
+        """The attempts in order of arrival; the first one that passes is the last."""
         tasks: list[asyncio.Task[Attempt]] = []
 
         def launch(count: int) -> None:
@@ -61,7 +62,7 @@ class Prober:
         url = f"https://{backend.authority}{path}"
         limits = self._limits
         try:
-            async with asyncio.timeout(limits.cap):
+            async with asyncio.timeout(limits.timeout + limits.grace):
                 code = await self._ask_status(backend, path, headers=AGGREGATOR_USER, timeout=limits.timeout)
         except TimeoutError:
             return Attempt(url=url, timed_out=True)

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection of a client: parses requests, decides, and links each to an upstream connection.
 
 No task, no future and no queue per request: what one read brings is digested and sent on with one write. A request that
-arrives whole and holds nothing special is read line by line (see `lines`); everything else goes through the full parser.
+arrives whole and holds nothing special is read line by line (see `lines`); anything else goes through the full parser.
 Requests that a client pipelines wait until the one before them is answered, and while any waits nothing more is read.
 """
 

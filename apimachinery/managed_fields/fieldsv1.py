@@ -6,7 +6,7 @@ members below it, its object holds `"."`. `{"f:spec":{"f:size":{},"f:parts":{"."
 
 from typing import Any, Final
 
-from apimachinery.managed_fields.paths import EMPTY, Element, PathSet, parse, sort_key, tree
+from apimachinery.managed_fields.paths import EMPTY, Element, PathSet, parse, sort_key
 from apimachinery.types import Object
 
 _SELF: Final = "."
@@ -30,13 +30,10 @@ def decode(document: Any) -> PathSet:
 
     What is below `.` does not matter, and an element without anything below it is a member.
     """
-    if document is None:
-        return EMPTY
-    return _decode(document, 0)[1]
+    return EMPTY if document is None else _decode(document, 0)
 
 
-def _decode(document: Any, depth: int) -> tuple[bool, PathSet]:
-    """Whether the object's own element is a member, and the members below it."""
+def _decode(document: Any, depth: int) -> PathSet:
     if not isinstance(document, dict):
         raise ValueError(f"expected an object of fields, got {type(document).__name__}")
     if depth > _DEPTH_LIMIT:
@@ -47,8 +44,10 @@ def _decode(document: Any, depth: int) -> tuple[bool, PathSet]:
         if text == _SELF:
             continue
         element = parse(text)
-        is_member, below = _decode(inner, depth + 1)
-        if is_member:
+        if inner == {} or (isinstance(inner, dict) and _SELF in inner):
             members.add(element)
-        children[element] = below
-    return _SELF in document or not members | children.keys(), tree(frozenset(members), children)
+        if inner != {}:
+            below = _decode(inner, depth + 1)
+            if below:
+                children[element] = below
+    return PathSet(frozenset(members), children)

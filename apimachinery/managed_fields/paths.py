@@ -42,6 +42,7 @@ def index(position: int) -> Element:
     return f"i:{position}"
 
 
+@functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Element:
     """The canonical form of an element. ValueError when it is none."""
     kind, colon, rest = text[:1], text[1:2], text[2:]

@@ -136,7 +136,8 @@ def compile_type(schema: Schema) -> Type:
     if wanted == "string":
         # A format may stand for something that is not always written as text.
         return Type(scalar="string" if schema.get("format", "") in ("", "byte") else "untyped")
-    return Type(scalar=_SCALARS[wanted]) if wanted in _SCALARS else DEDUCED
+    scalar = _SCALARS.get(str(wanted))
+    return Type(scalar=scalar) if scalar is not None else DEDUCED
 
 
 def _map_type(schema: Schema) -> MapType:

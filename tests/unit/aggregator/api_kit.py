@@ -42,9 +42,9 @@ async def running(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    failures = [result for result in results if isinstance(result, Exception)]
-    assert failures == []
+        done, pending = await asyncio.wait(tasks, timeout=5)
+    assert not pending, "work goes on after it was cancelled"
+    assert [task.exception() for task in done if not task.cancelled() and task.exception() is not None] == []
 
 
 def apiservice(

@@ -1,6 +1,7 @@
 """What the proxy's socket tests share: a small PKI, scripted raw backends, a running proxy and a raw client."""
 
 import asyncio
+import base64
 import contextlib
 import datetime
 import functools
@@ -210,6 +211,17 @@ async def read_head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
+async def read_until_broken(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the connection ends, in whatever way."""
+    got = b""
+    try:
+        while data := await reader.read(65536):
+            got += data
+    except ConnectionError:
+        pass
+    return got
+
+
 def lines_of(head: bytes) -> list[str]:
     return head.decode("latin-1").split("\r\n")[:-2]
 
@@ -246,8 +258,6 @@ def answering(response: bytes, seen: list[bytes] | None = None) -> Handler:
 def apiservice(
     port: int, ca: bytes | None, *, name: str = "v1.test", available: bool = True, insecure: bool = False
 ) -> Object:
-    import base64
-
     version, _, group = name.partition(".")
     spec: Object = {
         "group": group,

@@ -36,7 +36,7 @@ from tests.unit.aggregator.api_kit import (
 )
 
 NAME = "v1.example.com"
-QUICK = ProbeLimits(timeout=0.4, cap=0.6, head_start=0.05)
+QUICK = ProbeLimits(timeout=0.4, grace=0.2, head_start=0.05)
 
 
 @pytest.fixture(scope="module")

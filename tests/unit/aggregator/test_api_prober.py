@@ -21,7 +21,7 @@ from tests.unit.aggregator.api_kit import (
     serving,
 )
 
-QUICK = ProbeLimits(timeout=0.4, cap=0.6, head_start=0.05)
+QUICK = ProbeLimits(timeout=0.4, grace=0.2, head_start=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +143,12 @@ async def test_a_bundle_that_is_no_pem_is_a_failure_with_its_reason(certificates
     assert "unable to load root certificates" in verdict.message
 
 
-async def test_the_cap_ends_an_attempt_that_outlives_its_own_timeout() -> None:
+async def test_the_grace_ends_an_attempt_that_outlives_its_own_timeout() -> None:
     async def stuck(*args: object, **options: object) -> int:
         await asyncio.sleep(3600)
         return 200
 
-    attempts = await Prober(stuck, ProbeLimits(cap=0.1, head_start=0.01)).check(
+    attempts = await Prober(stuck, ProbeLimits(timeout=0.05, grace=0.05, head_start=0.01)).check(
         Backend(apiservice="v1.g", group="g", version="v1", host="h", port=1, server_name="s")
     )
     assert probe.verdict(attempts) == probe.check_failed("timed out waiting for https://h:1/apis/g/v1")

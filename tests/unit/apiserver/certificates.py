@@ -81,7 +81,10 @@ def issue(
     key: Key | None = None,
     extensions: bool = True,
 ) -> Issued:
-    """A certificate, self-signed without an issuer; `ca=None` leaves basic constraints out."""
+    """A certificate, self-signed without an issuer.
+
+    Without `extensions` it has basic constraints at most; `ca=None` leaves those out.
+    """
     own = key or new_key()
     now = datetime.now(UTC)
     builder = (
@@ -94,9 +97,9 @@ def issue(
         .not_valid_after(now + end)
     )
     signer = issuer.key if issuer else own
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     if extensions:
-        if ca is not None:
-            builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
         builder = builder.add_extension(authority, critical=False)
@@ -110,9 +113,9 @@ def issue(
     return Issued(certificate=builder.sign(signer, hashes.SHA256()), key=own)
 
 
-def authority(cn: str, *, kind: str = "ec", bare: bool = False) -> Issued:
-    """A CA; `bare` leaves out every extension."""
-    return issue(name(cn), ca=True, key=new_key(kind), extensions=not bare)
+def authority(cn: str, *, kind: str = "ec", extensions: bool = True) -> Issued:
+    """A CA; without `extensions` it has basic constraints only, as `openssl req -x509` may leave it."""
+    return issue(name(cn), ca=True, key=new_key(kind), extensions=extensions)
 
 
 def server_for(issuer: Issued) -> Issued:

@@ -24,8 +24,9 @@ def verifier(tmp_path: Path, *bundle: Issued) -> CertificateVerifier:
     [
         pytest.param(lambda: authority("ca"), id="ec"),
         pytest.param(lambda: authority("ca", kind="rsa"), id="rsa"),
-        pytest.param(lambda: authority("ca", bare=True), id="without extensions"),
-        pytest.param(lambda: authority("ca", kind="rsa", bare=True), id="rsa without extensions"),
+        pytest.param(lambda: authority("ca", extensions=False), id="with basic constraints only"),
+        pytest.param(lambda: authority("ca", kind="rsa", extensions=False), id="rsa with basic constraints only"),
+        pytest.param(lambda: issue(name("ca"), ca=None, extensions=False), id="without extensions"),
     ],
 )
 def test_issuers_that_count(tmp_path: Path, ca: Callable[[], Issued]) -> None:

@@ -1,0 +1,43 @@
+"""One pair of real programs for the whole run. Without kubectl these tests fail; they are never skipped."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.local_stack import LocalStack
+from tests.clients.matrix import Matrix
+from tests.e2e.kubectl import Kubectl
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    started = LocalStack(tmp_path_factory.mktemp("stack"))
+    try:
+        started.start()
+        yield started
+        if request.session.testsfailed:
+            print(started.logs())  # noqa: T201 - what a failed CI run is understood by
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def kubectl(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    if shutil.which("kubectl") is None:
+        pytest.fail("kubectl is needed for these tests", pytrace=False)
+    return Kubectl(kubeconfig=stack.kubeconfig, home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest, kubectl: Kubectl) -> Iterator[str]:
+    """A namespace that only this test uses; what it leaves there is removed."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**8}"
+    yield name
+    kubectl("delete", "dummy,externalnames", "--all", f"--namespace={name}", "--wait=false")
+
+
+@pytest.fixture
+def matrix(kubectl: Kubectl, namespace: str, tmp_path: Path) -> Matrix:
+    return Matrix(kubectl, namespace, tmp_path)

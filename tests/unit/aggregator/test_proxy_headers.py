@@ -1,0 +1,407 @@
+"""Header fields on their way through, and that plain and full reading agree."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.proxy import headers, lines
+from aggregator.proxy.headers import HeaderRules, identity_lines, relative_location, sane_audit_id
+from apimachinery.identity import RequestHeaderNames, User
+
+RULES = HeaderRules()
+
+
+def kept(*pairs: tuple[str, str]) -> list[str]:
+    head = RULES.request([(name.encode(), value.encode("latin-1")) for name, value in pairs])
+    return [line.decode("latin-1").removesuffix("\r\n") for line in head.lines if line]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Remote-User",
+        "x-remote-user",
+        "X-REMOTE-USER",
+        "X_Remote_User",
+        "x_remote_user",
+        "X-Remote_User",
+        "X_REMOTE-GROUP",
+        "X-Remote-Group",
+        "X-Remote-Uid",
+        "X-Remote-Extra-Scopes",
+        "X-Remote-Extra-a%2Fb",
+        "x_remote_extra_scopes",
+        "X-Remote-Extra-",
+        "X-Remote-Anything",
+        "Authorization",
+        "AUTHORIZATION",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "HTTP2-Settings",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Host",
+        "X_Forwarded_Host",
+        "X-Forwarded-Proto",
+        "X_Forwarded_For",
+        "Content_Length",
+        "Transfer_Encoding",
+        "Audit_Id",
+        "Connection",
+        "Upgrade",
+        "Host",
+        "Te",
+    ],
+)
+def test_these_request_fields_do_not_travel(name: str) -> None:
+    assert kept((name, "1")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Accept",
+        "accept-encoding",
+        "User-Agent",
+        "Content-Type",
+        "Cookie",
+        "If-None-Match",
+        "X-Request-Id",
+        "X_Custom",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "Kubectl-Command",
+        "X-Remot",
+        "XX-Remote-User",
+        "X-RemoteUser",
+        "Forwarded",
+        "Sec-WebSocket-Key",
+        "Expect",
+        "Trailer",
+        "Range",
+        "Origin",
+    ],
+)
+def test_these_request_fields_travel_untouched(name: str) -> None:
+    assert kept((name, " a,b;c=\xe9 ")) == [f"{name}:  a,b;c=\xe9 "]
+
+
+def test_custom_identity_headers_are_dropped_too() -> None:
+    names = RequestHeaderNames(username=("X-Proxy-User",), group=("X-Proxy-Groups",), extra_prefix=("X-Proxy-Extra-",))
+    rules = HeaderRules(names)
+    fields = [(b"X-Proxy-User", b"a"), (b"x_proxy_groups", b"b"), (b"X-Proxy-Extra-k", b"c"), (b"X-Remote-User", b"d")]
+    assert rules.request([*fields, (b"X-Proxy-Other", b"e")]).lines == [b"X-Proxy-Other: e\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("connection", "left"),
+    [
+        ("close", ["X-A: 1", "X-B: 2"]),
+        ("keep-alive", ["X-A: 1", "X-B: 2"]),
+        ("X-A", ["X-B: 2"]),
+        ("close, x-a", ["X-B: 2"]),
+        ("keep-alive,X-B , x-a", []),
+        ("", ["X-A: 1", "X-B: 2"]),
+    ],
+)
+def test_what_connection_names_is_dropped(connection: str, left: list[str]) -> None:
+    assert kept(("X-A", "1"), ("Connection", connection), ("X-B", "2")) == left
+
+
+def test_every_connection_line_counts() -> None:
+    assert kept(("Connection", "close"), ("X-A", "1"), ("Connection", "x-a")) == []
+
+
+def test_te_keeps_trailers_only() -> None:
+    assert kept(("TE", "gzip, Trailers")) == ["TE: trailers"]
+
+
+def test_forwarded_for_is_collected() -> None:
+    head = RULES.request([(b"X-Forwarded-For", b"1.1.1.1"), (b"x-forwarded-for", b"2.2.2.2")])
+    assert (head.forwarded_for, head.lines) == (b"1.1.1.1, 2.2.2.2", [])
+
+
+@pytest.mark.parametrize(
+    ("offered", "left"),
+    [
+        ("a, b", ["Sec-WebSocket-Protocol: a, b"]),
+        ("base64url.bearer.authorization.k8s.io.dG9rZW4, a", ["Sec-WebSocket-Protocol: a"]),
+        ("base64url.bearer.authorization.k8s.io.dG9rZW4", []),
+    ],
+)
+def test_a_bearer_token_among_subprotocols_does_not_travel(offered: str, left: list[str]) -> None:
+    assert kept(("Sec-WebSocket-Protocol", offered)) == left
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ([], None),
+        ([("Impersonate-User", "bob")], b"bob"),
+        ([("impersonate-group", "g"), ("IMPERSONATE-USER", "bob")], b"bob"),
+        ([("Impersonate-User", "bob"), ("Impersonate-Group", "g")], b"bob"),
+        ([("Impersonate-Uid", "1")], b""),
+        ([("Impersonate_Extra_x", "1")], b""),
+    ],
+)
+def test_impersonation_is_noticed(fields: list[tuple[str, str]], wanted: bytes | None) -> None:
+    head = RULES.request([(name.encode(), value.encode()) for name, value in fields])
+    assert (head.impersonate, head.lines) == (wanted, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "error"),
+    [
+        ([("Host", "a")], "1.1", None),
+        ([], "1.0", None),
+        ([], "1.1", "missing required Host header"),
+        ([("Host", "a"), ("host", "a")], "1.1", "a request needs exactly one Host header"),
+        ([("Host", "a"), ("Transfer-Encoding", "chunked")], "1.1", None),
+        ([("Host", "a"), ("Transfer-Encoding", " Chunked\t")], "1.1", None),
+        ([("Host", "a"), ("Transfer-Encoding", "gzip, chunked")], "1.1", "unsupported transfer encoding"),
+        ([("Host", "a"), ("Transfer-Encoding", "identity")], "1.1", "unsupported transfer encoding"),
+        ([("Host", "a"), ("Transfer-Encoding", "xchunked")], "1.1", "unsupported transfer encoding"),
+        ([("Host", "a"), ("Transfer-Encoding", "")], "1.1", "unsupported transfer encoding"),
+        (
+            [("Host", "a"), ("Transfer-Encoding", "identity"), ("Transfer-Encoding", "chunked")],
+            "1.1",
+            "unsupported transfer encoding",
+        ),
+        (
+            [("Host", "a"), ("Content-Length", "0"), ("Transfer-Encoding", "chunked")],
+            "1.1",
+            "both Content-Length and Transfer-Encoding",
+        ),
+        ([("Host", "a"), ("Transfer-Encoding", "chunked")], "1.0", "Transfer-Encoding in HTTP/1.0"),
+        (
+            [("Host", "a"), ("Connection", "Upgrade"), ("Upgrade", "h2c"), ("Content-Length", "3")],
+            "1.1",
+            "a request for an upgrade may not have a body",
+        ),
+        ([("Host", "a"), ("Upgrade", "h2c"), ("Content-Length", "3")], "1.1", None),
+    ],
+)
+def test_framing_that_could_be_read_in_two_ways(fields: list[tuple[str, str]], version: str, error: str | None) -> None:
+    head = RULES.request([(name.encode(), value.encode()) for name, value in fields])
+    assert head.framing_error(version) == error
+
+
+@pytest.mark.parametrize(
+    ("connection", "upgrade", "wanted"),
+    [
+        ("Upgrade", "websocket", True),
+        ("keep-alive, upgrade", "WebSocket", True),
+        ("upgrade", "SPDY/3.1", True),
+        ("upgrade", "h2c", False),
+        ("upgrade", "websocket, h2c", False),
+        ("keep-alive", "websocket", False),
+        ("upgrade", "", False),
+        ("upgraded", "websocket", False),
+    ],
+)
+def test_upgrades_that_are_spliced(connection: str, upgrade: str, wanted: bool) -> None:
+    head = RULES.request([(b"Connection", connection.encode()), (b"Upgrade", upgrade.encode())])
+    assert head.wants_upgrade is wanted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Audit-Id",
+        "Access-Control-Allow-Origin",
+        "access-control-allow-credentials",
+        "Access-Control-Allow-Headers",
+        "Access-Control-Allow-Methods",
+        "Upgrade",
+        "Connection",
+        "TE",
+    ],
+)
+def test_these_response_fields_do_not_travel(name: str) -> None:
+    assert headers.response([(name.encode(), b"1")], b"b:1").lines == []
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Type", "ETag", "Date", "Server", "Set-Cookie", "Access-Control-Expose-Headers", "Warning", "Vary"]
+)
+def test_these_response_fields_travel(name: str) -> None:
+    assert headers.response([(name.encode(), b"1")], b"b:1").lines == [f"{name}: 1\r\n".encode()]
+
+
+@pytest.mark.parametrize("value", [b"gzip", b"gzip, chunked", b"identity", b""])
+def test_response_codings_that_cannot_be_forwarded(value: bytes) -> None:
+    with pytest.raises(ValueError, match="unsupported transfer encoding"):
+        headers.response([(b"Transfer-Encoding", value)], b"b:1")
+
+
+@pytest.mark.parametrize(
+    ("location", "sent"),
+    [
+        ("https://b:1/x?y", "/x?y"),
+        ("http://B:1/x", "/x"),
+        ("//b:1/x", "/x"),
+        ("https://b:1", "/"),
+        ("/x", "/x"),
+        ("x/y", "x/y"),
+        ("https://other/x", "https://other/x"),
+        ("https://b:12/x", "https://b:12/x"),
+        ("https://b:1.evil/x", "https://b:1.evil/x"),
+        ("https://b:1//evil/x", "https://b:1//evil/x"),
+        ("https://b:1/\\evil", "https://b:1/\\evil"),
+    ],
+)
+def test_a_location_at_the_backend_becomes_relative(location: str, sent: str) -> None:
+    assert relative_location(location.encode(), b"b:1") == sent.encode()
+
+
+def test_trailers() -> None:
+    fields = [(b"X-Sum", b"1"), (b"Content-Length", b"2"), (b"X-Remote-User", b"x"), (b"Set-Cookie", b"y")]
+    assert RULES.trailers(fields) == b"X-Sum: 1\r\n"
+    assert headers.response_trailers([*fields[:2], fields[3]]) == b"X-Sum: 1\r\n"
+
+
+def test_identity_lines() -> None:
+    user = User("jo", "u1", ("a", "b"), {"example.org/k": ("1", "2")})
+    assert identity_lines(user) == (
+        b"X-Remote-User: jo\r\nX-Remote-Uid: u1\r\nX-Remote-Group: a\r\nX-Remote-Group: b\r\n"
+        b"X-Remote-Extra-example.org%2Fk: 1\r\nX-Remote-Extra-example.org%2Fk: 2\r\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["a\r\nX-Remote-Group: system:masters", "a\nb", "a\0", "a\x7f"])
+def test_an_identity_with_control_characters_cannot_travel(name: str) -> None:
+    with pytest.raises(ValueError, match="control characters"):
+        identity_lines(User(name))
+
+
+@pytest.mark.parametrize(
+    ("value", "sane"),
+    [
+        ("2f1c4c9e-7a53-4d0b-9c5e-3a2b1c0d9e8f", True),
+        ("trace:1/2+3=", True),
+        ("", False),
+        ("a b", False),
+        ('a"b', False),
+        ("é", False),
+        ("a" * 64, True),
+        ("a" * 65, False),
+    ],
+)
+def test_audit_ids_of_clients(value: str, sane: bool) -> None:
+    assert sane_audit_id(value.encode()) is sane
+
+
+_NAMES = st.sampled_from(
+    ["Host", "Accept", "X-Remote-User", "x_remote_group", "Authorization", "Connection", "User-Agent", "X-Forwarded-Uri"]
+)
+_VALUES = st.sampled_from(["a", "keep-alive", "close", "x y", "", "é", "a:b"])
+
+
+@given(st.lists(st.tuples(_NAMES, _VALUES), max_size=6))
+def test_plain_reading_never_forwards_more_or_less_than_full_reading(fields: list[tuple[str, str]]) -> None:
+    raw = [f"{name}: {value}".encode("latin-1") for name, value in fields]
+    plain = lines.plain_request(lines.RequestLines(RULES), list(raw))
+    full = RULES.request([(name.encode(), value.encode("latin-1")) for name, value in fields])
+    if plain is None:
+        assert full.hosts != 1 or any(name == "Connection" for name, _ in fields)
+    else:
+        assert full.hosts == 1
+        assert [line + b"\r\n" for line in plain] == full.lines
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Length: 3",
+        b"Transfer-Encoding: chunked",
+        b"Connection: close",
+        b"Connection: x-a",
+        b"Upgrade: websocket",
+        b"Expect: 100-continue",
+        b"X-Forwarded-For: 1.1.1.1",
+        b"Audit-ID: x",
+        b"Impersonate-User: x",
+        b"TE: trailers",
+        b"Trailer: x",
+        b"X-A: a\rb",
+        b"X-A: a\nb",
+        b"X-A: a\x00b",
+        b"X-A: a\x01b",
+        b"X A: b",
+        b"X-A : b",
+        b" X-A: b",
+        b"\tX-A: b",
+        b": b",
+        b"X-A",
+        b"",
+        b"X-\xe9: b",
+        b"X-A: \x7f",
+    ],
+)
+def test_lines_that_are_left_to_the_full_parser(line: bytes) -> None:
+    memo = lines.RequestLines(RULES)
+    for _ in range(2):
+        assert lines.plain_request(memo, [b"Host: a", line]) is None
+
+
+def test_secrets_are_not_remembered() -> None:
+    memo = lines.RequestLines(RULES)
+    assert lines.plain_request(memo, [b"Host: a", b"Authorization: Bearer t", b"Cookie: c"]) == [b"Cookie: c"]
+    assert list(memo.known) == [b"Host: a"]
+
+
+def test_a_flood_of_new_lines_does_not_fill_memory() -> None:
+    memo = lines.RequestLines(RULES)
+    for number in range(10000):
+        memo.learn(b"X-%d: 1" % number)
+    assert len(memo.known) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("head", "plain"),
+    [
+        ("HTTP/1.1 200 OK|Content-Length: 2", True),
+        ("HTTP/1.1 404 Not Found|Content-Length: 2|Connection: keep-alive", True),
+        ("HTTP/1.1 200 |Content-Length: 2", True),
+        ("HTTP/1.1 200 OK|Content-Length: 2|Connection: close", False),
+        ("HTTP/1.1 200 OK|Content-Length: 2|Content-Length: 2", False),
+        ("HTTP/1.1 200 OK|Content-Length: 2|Transfer-Encoding: chunked", False),
+        ("HTTP/1.1 200 OK|Content-Length: +2", False),
+        ("HTTP/1.1 200 OK|Content-Length: 2, 2", False),
+        ("HTTP/1.1 200 OK", False),
+        ("HTTP/1.1 204 No Content|Content-Length: 0", False),
+        ("HTTP/1.1 100 Continue|Content-Length: 0", False),
+        ("HTTP/1.1 302 Found|Content-Length: 0", False),
+        ("HTTP/1.1 201 Created|Content-Length: 0|Location: /x", False),
+        ("HTTP/1.0 200 OK|Content-Length: 2", False),
+        ("HTTP/1.1 20 OK|Content-Length: 2", False),
+        ("HTTP/1.1 2000 OK|Content-Length: 2", False),
+        ("HTTP/1.1 200 OK|X A: 1|Content-Length: 2", False),
+        ("HTTP/1.1 200 OK|X-A: 1\x00|Content-Length: 2", False),
+        ("HTTP/1.1 200 OK|X-A: 1\n|Content-Length: 2", False),
+        ("HTTP/1.1 200 OK\r|Content-Length: 2", False),
+    ],
+)
+def test_plain_responses(head: str, plain: bool) -> None:
+    data = head.replace("|", "\r\n").encode() + b"\r\n\r\nok"
+    for _ in range(2):
+        found = lines.plain_response(data)
+        assert (found is not None) is plain
+        if found is not None:
+            assert data[found[4] :] == b"ok"
+            assert found[3] == 2
+
+
+def test_a_plain_response_loses_what_must_not_travel() -> None:
+    data = b"HTTP/1.1 200 OK\r\nAudit-Id: b\r\nContent-Length: 0\r\nCache-Control: max-age=1\r\nKeep-Alive: x\r\n\r\n"
+    assert lines.plain_response(data) == (
+        200,
+        [b"HTTP/1.1 200 OK", b"Content-Length: 0", b"Cache-Control: max-age=1"],
+        True,
+        0,
+        len(data),
+    )

@@ -1,0 +1,223 @@
+"""HTTP/2 clients: the same decisions, streaming both ways. The client is the h2 library on a raw TLS connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from aggregator.proxy.server import Proxy
+from tests.unit.aggregator.proxy_kit import (
+    PKI,
+    Backend,
+    Handler,
+    answer,
+    answering,
+    apiservice,
+    backend,
+    fields_of,
+    lines_of,
+    on_uvloop,
+    proxy,
+    read_head,
+    read_until_broken,
+)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
+    return PKI.make(tmp_path_factory.mktemp("pki"))
+
+
+class Http2Client:
+    """Just enough of an HTTP/2 client: events of all streams in one list."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+        self.connection = h2.connection.H2Connection(config)
+        self.connection.initiate_connection()
+        self.events: list[h2.events.Event] = []
+        self.flush()
+
+    def flush(self) -> None:
+        self.writer.write(self.connection.data_to_send())
+
+    def start(self, method: str, path: str, *headers: tuple[str, str], end: bool = True) -> int:
+        stream = self.connection.get_next_available_stream_id()
+        fields = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "localhost"), *headers]
+        self.connection.send_headers(stream, fields, end_stream=end)
+        self.flush()
+        return stream
+
+    def data(self, stream: int, data: bytes, *, end: bool = False) -> None:
+        self.connection.send_data(stream, data, end_stream=end)
+        self.flush()
+
+    async def until(self, kind: type[h2.events.Event], stream: int) -> h2.events.Event:
+        """The first event of a kind on a stream, arrived already or not."""
+        while True:
+            for event in self.events:
+                if isinstance(event, kind) and getattr(event, "stream_id", None) == stream:
+                    return event
+            data = await self.reader.read(65536)
+            assert data, "connection closed"
+            for event in self.connection.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    self.connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
+                self.events.append(event)
+            self.flush()
+
+    async def head(self, stream: int) -> dict[str, str]:
+        event = await self.until(h2.events.ResponseReceived, stream)
+        assert isinstance(event, h2.events.ResponseReceived)
+        return {str(name): str(value) for name, value in event.headers or []}
+
+    def received(self, stream: int) -> bytes:
+        pieces = [item for item in self.events if isinstance(item, h2.events.DataReceived) and item.stream_id == stream]
+        return b"".join(item.data or b"" for item in pieces)
+
+    async def body(self, stream: int) -> bytes:
+        await self.until(h2.events.StreamEnded, stream)
+        return self.received(stream)
+
+
+@asynccontextmanager
+async def stack(
+    pki: PKI, handler: Handler, name: str | None = "client"
+) -> AsyncIterator[tuple[Backend, Proxy, Http2Client]]:
+    async with (
+        backend(handler, pki.server_context("backend")) as served,
+        proxy(pki, [apiservice(served.port, pki.ca.pem)]) as front,
+    ):
+        context = pki.client_context(name, ["h2"])
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=context, server_hostname="localhost")
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        try:
+            yield served, front, Http2Client(reader, writer)
+        finally:
+            writer.transport.abort()
+
+
+@on_uvloop
+async def test_forwards_a_get_with_identity(pki: PKI) -> None:
+    seen: list[bytes] = []
+    async with stack(pki, answering(answer(b"hello", "X-A: 1"), seen)) as (served, front, caller):
+        for _ in range(3):
+            stream = caller.start("GET", "/apis/test/v1/things?a=1", ("x-remote-user", "evil"), ("x-b", "2"))
+            head = await caller.head(stream)
+            assert (head[":status"], head["x-a"], head["content-length"]) == ("200", "1", "5")
+            assert await caller.body(stream) == b"hello"
+        assert served.connections == 1
+        assert lines_of(seen[0])[0] == "GET /apis/test/v1/things?a=1 HTTP/1.1"
+        assert fields_of(seen[0], "x-remote-user") == ["admin"]
+        assert fields_of(seen[0], "x-b") == ["2"]
+        assert fields_of(seen[0], "host") == [f"127.0.0.1:{served.port}"]
+        assert front.metrics.route("v1.test").codes == {(b"GET", 200): 3}
+
+
+@on_uvloop
+async def test_streams_an_upload_and_a_watch(pki: PKI) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        assert await reader.readexactly(8) == b"3\r\nabc\r\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n")
+        assert await reader.readexactly(11) == b"1\r\nd\r\n0\r\n\r\n"
+        writer.write(b"4\r\ntwo\n\r\n0\r\n\r\n")
+        await read_until_broken(reader)
+
+    async with stack(pki, handle) as (_, _, caller):
+        stream = caller.start("POST", "/apis/test/v1/things", end=False)
+        caller.data(stream, b"abc")
+        await caller.until(h2.events.DataReceived, stream)
+        assert caller.received(stream) == b"one\n"
+        caller.data(stream, b"d", end=True)
+        assert await caller.body(stream) == b"one\ntwo\n"
+
+
+@on_uvloop
+async def test_a_large_download(pki: PKI) -> None:
+    size = 3_000_000
+    async with stack(pki, answering(answer(b"x" * size))) as (_, _, caller):
+        stream = caller.start("GET", "/apis/test/v1/things")
+        assert await caller.body(stream) == b"x" * size
+
+
+@on_uvloop
+async def test_a_backend_that_dies_resets_the_stream(pki: PKI) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+    async with stack(pki, handle) as (_, _, caller):
+        stream = caller.start("GET", "/apis/test/v1/things?watch=1")
+        await caller.until(h2.events.StreamReset, stream)
+        assert caller.received(stream) == b"one\n"
+        other = caller.start("GET", "/apis/test/v1/..")
+        assert (await caller.head(other))[":status"] == "400"
+
+
+@on_uvloop
+async def test_a_client_that_resets_closes_the_backend_connection(pki: PKI) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await read_until_broken(reader)
+
+    async with stack(pki, handle) as (served, front, caller):
+        stream = caller.start("GET", "/apis/test/v1/things?watch=1")
+        assert (await caller.head(stream))[":status"] == "200"
+        caller.connection.reset_stream(stream)
+        caller.flush()
+        while served.closed == 0:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert front.metrics.in_flight == front.metrics.long_running == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "code"),
+    [
+        (None, "/apis/test/v1/things", "401"),
+        ("front", "/apis/test/v1/things", "401"),
+        ("client", "/apis/test/v1/%2e%2e", "400"),
+        ("client", "/apis/test/v1?timeout=100ms", "503"),
+        ("client", "/apis/test/v1/things?timeout=100ms", "504"),
+    ],
+)
+@on_uvloop
+async def test_refusals(pki: PKI, name: str | None, path: str, code: str) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_until_broken(reader)
+
+    async with stack(pki, handle, name) as (_, _, caller):
+        stream = caller.start("GET", path)
+        assert (await caller.head(stream))[":status"] == code
+        await caller.until(h2.events.StreamEnded, stream)
+
+
+@on_uvloop
+async def test_a_dead_backend_is_a_503(pki: PKI) -> None:
+    async with proxy(pki, [apiservice(1, pki.ca.pem)]) as front:
+        context = pki.client_context("client", ["h2"])
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=context, server_hostname="localhost")
+        caller = Http2Client(reader, writer)
+        stream = caller.start("GET", "/apis/test/v1/things")
+        assert (await caller.head(stream))[":status"] == "503"
+        assert (await caller.body(stream)).startswith(b"error trying to reach service: dial tcp 127.0.0.1:1: connect: ")
+        assert front.metrics.route("v1.test").connect_errors == 1
+        writer.transport.abort()
+
+
+@on_uvloop
+async def test_head_has_no_body(pki: PKI) -> None:
+    async with stack(pki, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")) as (_, _, caller):
+        stream = caller.start("HEAD", "/apis/test/v1/things")
+        assert (await caller.head(stream))["content-length"] == "9"
+        assert await caller.body(stream) == b""
