@@ -95,7 +95,7 @@ class Informer:
                 handler(old, new)
             except Exception as error:
                 # One broken handler must not stop the cache that all the others stand on.
-                log.error("handler failed", resource=self.ref.plural, key="/".join(key), error=repr(error))
+                log.error("handler failed", resource=self.ref.plural, object="/".join(key), error=repr(error))
 
 
 def _key(obj: Object) -> tuple[str, str]:

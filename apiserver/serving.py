@@ -163,7 +163,7 @@ async def serve(
         else:
             listener = await asyncio.start_server(connections.start, host, port, **options)
     except OSError as error:
-        raise ListenError(f"cannot listen on {where}: {_why(error)}") from error
+        raise ListenError(f"cannot listen on {where}: {why(error)}") from error
     for listening in listener.sockets:
         _keep_alive(listening)
     return Server(listener, connections, unix_path)
@@ -230,7 +230,7 @@ def _address(listening: Any) -> tuple[str, int] | str:
     return (str(name[0]), int(name[1]))
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"name resolution failed: {error.strerror}"
     if error.errno == errno.EADDRINUSE and error.strerror != "another process serves it":

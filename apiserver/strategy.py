@@ -1,6 +1,6 @@
 """What may change in an object and when: the rules of a kind, apart from its shape (schema) and its keeping (store)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from apimachinery.field_errors import FieldError
 from apimachinery.names import validate_dns1123_subdomain
@@ -22,6 +22,14 @@ class Strategy:
 
     has_status: bool = False
     """Whether `status` is only written through the status subresource."""
+
+    reset_fields: Mapping[str, tuple[str, ...]] | None = None
+    """Dotted paths of fields that a write through a subresource (`""`: to the object itself) leaves as they are.
+
+    Nobody comes to manage such fields through such a write, and applying them neither changes anything nor conflicts.
+    None: with `has_status`, `status` for the object itself and everything else for the status subresource. Must agree
+    with what `prepare_update` and `prepare_status_update` put back.
+    """
 
     def validate_name(self, name: str) -> Sequence[str]:
         """The faults of an object name, each the detail text of an `Invalid value` error."""
@@ -54,10 +62,7 @@ class Strategy:
     def prepare_status_update(self, new: Object, old: Object) -> None:
         """Keep everything but status as stored (called for the status subresource)."""
         status = new.get("status")
-        metadata = {**old["metadata"], "managedFields": new["metadata"].get("managedFields")}
-        if metadata["managedFields"] is None:
-            metadata.pop("managedFields")
-        metadata["resourceVersion"] = new["metadata"].get("resourceVersion", "")
+        metadata = {**old["metadata"], "resourceVersion": new["metadata"].get("resourceVersion", "")}
         new.clear()
         new.update({**old, "metadata": metadata})
         if status is None:

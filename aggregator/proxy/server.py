@@ -21,7 +21,7 @@ from aggregator.upstream.tls import UpstreamTLS
 from apimachinery.authorization import Policy
 from apimachinery.identity import RequestHeaderNames
 from apiserver.client import ListWatch
-from apiserver.serving import Connections, ListenError
+from apiserver.serving import Connections, ListenError, why
 
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 5.0
@@ -93,8 +93,7 @@ class Proxy:
             else:
                 self._listener = await loop.create_server(self._accept, host, port, reuse_port=reuse_port, **options)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ListenError(f"cannot listen on {host}:{port}: {reason.lower()}") from error
+            raise ListenError(f"cannot listen on {host}:{port}: {why(error)}") from error
         names = [item.getsockname() for item in self._listener.sockets]
         self.addresses = tuple((name[0], name[1]) for name in names)
         self._tasks.append(loop.create_task(self._sweep(), name="proxy-sweep"))

@@ -49,5 +49,5 @@ def _decode(document: Any, depth: int) -> PathSet:
         if inner != {}:
             below = _decode(inner, depth + 1)
             if below:
-                children[element] = below
+                children[element] = children.get(element, EMPTY) | below
     return PathSet(frozenset(members), children)

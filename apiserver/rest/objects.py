@@ -106,13 +106,18 @@ def check_path_name(name: str) -> None:
         raise status.bad_request(f'Name parameter invalid: "{name}": {fault}')
 
 
-def stamp_new(resource: Resource, obj: Object, *, uid: str, now: float, suffix: str) -> None:
-    """Fill in what the server owns in a new object, in place. A name is generated from `generateName` and `suffix`."""
+def clear_system_fields(obj: Object) -> None:
+    """Drop from a new object what only the server fills in, in place."""
     metadata = obj["metadata"]
     if metadata.get("resourceVersion"):
         raise status.APIError(500, "", "resourceVersion should not be set on objects to be created")
-    for name in (*_SYSTEM_FIELDS, "generation", "managedFields", "resourceVersion"):
+    for name in (*_SYSTEM_FIELDS, "generation", "resourceVersion"):
         metadata.pop(name, None)
+
+
+def stamp_new(resource: Resource, obj: Object, *, uid: str, now: float, suffix: str) -> None:
+    """Fill in what the server owns in a new object, in place. A name is generated from `generateName` and `suffix`."""
+    metadata = obj["metadata"]
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = metadata["generateName"][:_GENERATED_BASE_LIMIT] + suffix
     metadata["uid"] = uid
@@ -140,9 +145,6 @@ def restore_metadata(obj: Object, old: Object) -> None:
         else:
             metadata.pop(name, None)
     metadata.pop("selfLink", None)
-    metadata.pop("managedFields", None)
-    if "managedFields" in stored:
-        metadata["managedFields"] = stored["managedFields"]
 
 
 def check_precondition(resource: Resource, obj: Object, old: Object) -> None:

@@ -296,7 +296,16 @@ def test_audit_ids_of_clients(value: str, sane: bool) -> None:
 
 
 _NAMES = st.sampled_from(
-    ["Host", "Accept", "X-Remote-User", "x_remote_group", "Authorization", "Connection", "User-Agent", "X-Forwarded-Uri"]
+    [
+        "Host",
+        "Accept",
+        "X-Remote-User",
+        "x_remote_group",
+        "Authorization",
+        "Connection",
+        "User-Agent",
+        "X-Forwarded-Uri",
+    ]
 )
 _VALUES = st.sampled_from(["a", "keep-alive", "close", "x y", "", "é", "a:b"])
 

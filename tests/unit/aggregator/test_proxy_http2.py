@@ -95,7 +95,9 @@ async def stack(
         proxy(pki, [apiservice(served.port, pki.ca.pem)]) as front,
     ):
         context = pki.client_context(name, ["h2"])
-        reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=context, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", front.port, ssl=context, server_hostname="localhost"
+        )
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         try:
             yield served, front, Http2Client(reader, writer)
@@ -117,6 +119,8 @@ async def test_forwards_a_get_with_identity(pki: PKI) -> None:
         assert fields_of(seen[0], "x-remote-user") == ["admin"]
         assert fields_of(seen[0], "x-b") == ["2"]
         assert fields_of(seen[0], "host") == [f"127.0.0.1:{served.port}"]
+        while front.metrics.in_flight:
+            await asyncio.sleep(0.01)
         assert front.metrics.route("v1.test").codes == {(b"GET", 200): 3}
 
 
@@ -206,7 +210,9 @@ async def test_refusals(pki: PKI, name: str | None, path: str, code: str) -> Non
 async def test_a_dead_backend_is_a_503(pki: PKI) -> None:
     async with proxy(pki, [apiservice(1, pki.ca.pem)]) as front:
         context = pki.client_context("client", ["h2"])
-        reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=context, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", front.port, ssl=context, server_hostname="localhost"
+        )
         caller = Http2Client(reader, writer)
         stream = caller.start("GET", "/apis/test/v1/things")
         assert (await caller.head(stream))[":status"] == "503"

@@ -68,7 +68,9 @@ _GET = "GET /apis/test/v1/things HTTP/1.1\r\n"
         pytest.param(_HEAD + "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", id="TE vertical tab"),
         pytest.param(_HEAD + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", id="TE identity last"),
         pytest.param(_HEAD + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", id="TE gzip"),
-        pytest.param(_HEAD + "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="TE twice"),
+        pytest.param(
+            _HEAD + "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="TE twice"
+        ),
         pytest.param("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="TE in 1.0"),
         pytest.param(_GET + "Host: a\nX-A: 1\r\n\r\n", id="bare LF"),
         pytest.param(_GET.replace("\r", "") + "Host: a\n\n", id="only LF"),
@@ -134,14 +136,17 @@ async def test_connect_is_refused(pki: PKI) -> None:
 
 @pytest.mark.parametrize("length", [None, "3"])
 @pytest.mark.parametrize(
-    "name", ["X-Remote-User", "x-remote-user", "X_Remote_User", "X-REMOTE_GROUP", "X-Remote-Extra-Scopes", "X-Remote-Uid"]
+    "name",
+    ["X-Remote-User", "x-remote-user", "X_Remote_User", "X-REMOTE_GROUP", "X-Remote-Extra-Scopes", "X-Remote-Uid"],
 )
 @on_uvloop
 async def test_a_client_cannot_claim_an_identity(pki: PKI, name: str, length: str | None) -> None:
     """Both with a plain request and with one that goes through the full parser."""
     async with recording(pki) as (seen, caller):
         more = [f"Content-Length: {length}"] if length else []
-        await caller.send(request("DELETE", "/apis/test/v1/things/a", f"{name}: evil", *more, body=b"abc" if length else b""))
+        await caller.send(
+            request("DELETE", "/apis/test/v1/things/a", f"{name}: evil", *more, body=b"abc" if length else b"")
+        )
         assert (await caller.response()).status == 200
         assert b"evil" not in seen[0]
         assert fields_of(seen[0], "x-remote-user") == ["admin"]
@@ -295,7 +300,9 @@ async def test_the_backend_sees_the_proxys_certificate_and_its_successor(pki: PK
     tls = UpstreamTLS(cert, key)
     async with backend(answering(answer()), pki.server_context("backend")) as served:
         async with (
-            proxy(pki, [apiservice(served.port, pki.ca.pem)], upstream_tls=tls, limits=Limits(sweep_seconds=0.05)) as front,
+            proxy(
+                pki, [apiservice(served.port, pki.ca.pem)], upstream_tls=tls, limits=Limits(sweep_seconds=0.05)
+            ) as front,
             client(pki, front) as caller,
         ):
             assert (await caller.get()).status == 200

@@ -65,7 +65,14 @@ def test_match_is_by_whole_segments(path: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/api", "v1."), ("/api/", "v1."), ("/api/v1/pods", "v1."), ("/apix", "local"), ("/apis/a/b", "local"), ("/", "local")],
+    [
+        ("/api", "v1."),
+        ("/api/", "v1."),
+        ("/api/v1/pods", "v1."),
+        ("/apix", "local"),
+        ("/apis/a/b", "local"),
+        ("/", "local"),
+    ],
 )
 def test_the_legacy_group_claims_api(path: str, name: str) -> None:
     table = RouteTable.build([apiservice("v1.", service=REMOTE)], EXTERNAL)

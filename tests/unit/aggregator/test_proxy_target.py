@@ -85,7 +85,9 @@ def test_ambiguous_paths_are_refused(raw: str) -> None:
     assert isinstance(refused, BadTarget)
 
 
-@pytest.mark.parametrize("raw", [b"*", b"", b"http://host/apis", b"host:443", b"apis/g/v1", b"/a#b", b"/a?x#b", b"?x=/"])
+@pytest.mark.parametrize(
+    "raw", [b"*", b"", b"http://host/apis", b"host:443", b"apis/g/v1", b"/a#b", b"/a?x#b", b"?x=/"]
+)
 def test_other_forms_of_a_target_are_refused(raw: bytes) -> None:
     assert isinstance(read_target(b"GET", raw), BadTarget)
 
