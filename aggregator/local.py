@@ -32,7 +32,8 @@ from apiserver.app import AppConfig, build_app
 from apiserver.auth.trusted import trusted_headers
 from apiserver.background import Background
 from apiserver.client import LocalClient
-from apiserver.discovery import DocumentSource, LocalDiscovery, entries_of
+from apiserver.discovery import LocalDiscovery, entries_of
+from apiserver.documents import DocumentSource
 from apiserver.endpoints import Endpoints
 from apiserver.health import HealthChecks
 from apiserver.hooks import PostStartHooks
@@ -144,6 +145,7 @@ class Controllers:
             writer=writer,
             metrics=metrics,
             server_metrics=server.metrics,
+            resync_seconds=wanted.resync_seconds,
         )
         self.autoregister = AutoRegister(client=client, apiservices=self.apiservices, metrics=server.metrics)
         served = set(server.registry.group_versions())
@@ -181,11 +183,15 @@ class Controllers:
         self._completion: CompletionCheck | None = None
 
     def start(self, background: Background) -> None:
-        for local in local_apiservices(self._served):
-            self.autoregister.want(local, Mode.ON_START)
+        bundled = {resource.group for resource in self._parts.bundled}
+        local_services = local_apiservices(self._served)
+        for local in local_services:
+            self.autoregister.want(local, Mode.ON_START, takes_over=local["spec"]["group"] in bundled)
         self.registration.prepare()
         health = self._parts.health
         health.add("remote-autoregister-completion", self._complete, informational=True)
+        complete = CompletionCheck(self.apiservices, lambda: [local["metadata"]["name"] for local in local_services])
+        health.add("autoregister-completion", complete.check)
         hooks = self._parts.hooks
         hooks.add("start-grafana-aggregator-informers", self._informers_synced)
         hooks.add("grafana-apiserver-autoregistration", self.autoregister.synced.wait)

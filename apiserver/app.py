@@ -15,7 +15,7 @@ from apimachinery.identity import ANONYMOUS, UNAUTHENTICATED, User
 from apimachinery.options import Query, parse_query
 from apimachinery.request_info import RequestInfo, is_long_running, parse_request_info
 from apiserver import logs
-from apiserver.discovery import Answer, DocumentSource
+from apiserver.documents import Answer, DocumentSource
 from apiserver.endpoints import HEALTH_PATHS, Endpoints, indented
 from apiserver.metrics import ServerMetrics
 from apiserver.registry import Registry
@@ -135,7 +135,7 @@ class _App:
             return PlainTextResponse("405 method not allowed\n", 405, headers={"allow": "GET, HEAD"})
         if path in ("/", "/index.html"):
             return indented({"paths": self._paths()})
-        known = self._config.endpoints.respond(path, exchange.query, exchange.asked.accept)
+        known = self._config.endpoints.respond(path, exchange.query)
         if known is not None:
             return known
         target = f"{path}?{request.url.query}" if request.url.query else path

@@ -2,9 +2,8 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from apimachinery import status
 from apimachinery.options import DeleteOptions, WriteOptions, parse_list_options
@@ -12,6 +11,7 @@ from apimachinery.types import Object
 from apiserver.registry import Registry
 from apiserver.resource import Resource
 from apiserver.rest.dispatch import Verbs
+from apiserver.rest.tracking import Configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,10 @@ class Client(ListWatch, Protocol):
     ) -> None: ...
 
     async def apply(self, ref: ResourceRef, namespace: str, obj: Object, *, field_manager: str) -> Object:
-        """Create the object, or make the fields it names what it says; conflicts are overridden."""
+        """Server-side apply: create the object, or make the fields it names what it says.
+
+        What the manager applied earlier and does not name now is removed. Conflicts are overridden.
+        """
         ...
 
 
@@ -154,28 +157,8 @@ class LocalClient:
         await self._verbs.remover.delete(self._resource(ref), namespace, name, options)
 
     async def apply(self, ref: ResourceRef, namespace: str, obj: Object, *, field_manager: str) -> Object:
-        while True:
-            try:
-                live = await self.get(ref, namespace, obj["metadata"]["name"])
-            except status.APIError as error:
-                if error.code != 404:
-                    raise
-                return await self.create(ref, namespace, obj)
-            wanted = merged(live, obj)
-            if wanted == live:
-                return live
-            try:
-                return await self.update(ref, namespace, wanted)
-            except status.APIError as error:
-                if error.code not in (404, 409):
-                    raise
-
-
-def merged(live: Any, wish: Any) -> Any:
-    """`live` with every field that `wish` names set to its value; maps are merged, everything else replaced."""
-    if not isinstance(live, dict) or not isinstance(wish, dict):
-        return deepcopy(wish)
-    result = dict(live)
-    for name, value in wish.items():
-        result[name] = merged(live.get(name), value)
-    return result
+        resource = self._resource(ref)
+        config = Configuration({"apiVersion": resource.api_version, "kind": resource.kind, **obj})
+        options = replace(self._options, field_manager=field_manager, force=True)
+        result = await self._verbs.writer.apply(resource, namespace, obj["metadata"]["name"], config, options)
+        return result.stored.object

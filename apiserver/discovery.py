@@ -1,79 +1,33 @@
 """The discovery documents of the resources that a server itself serves."""
 
-from typing import NamedTuple, Protocol
-
 from apimachinery import codec, discovery, negotiation
 from apimachinery.gvk import GroupVersion
-from apimachinery.types import Object
+from apiserver import discovery_snapshot
+from apiserver.documents import Answer
 from apiserver.registry import Registry
 
 
-class Answer(NamedTuple):
-    """An HTTP answer as plain data; header names are lower-case."""
-
-    code: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class DocumentSource(Protocol):
-    """Answers some paths with documents; None for a path that is not its own. Raises APIError (406)."""
-
-    def respond(self, path: str, accept: str, if_none_match: str) -> Answer | None: ...
-
-
-def json_answer(document: Object) -> Answer:
-    return Answer(200, {"content-type": "application/json"}, codec.encode_json(document))
-
-
 class LocalDiscovery:
-    """`/api`, `/apis`, `/apis/<group>` and `/apis/<group>/<version>` from a registry; encoded once."""
+    """`/api`, `/apis`, `/apis/<group>` and `/apis/<group>/<version>` from a registry."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        entries = entries_of(registry)
-        groups = {entry.group for entry in entries}
-        self._plain: dict[str, Object] = {"/apis": discovery.group_list(entries)}
-        self._aggregated = {"/apis": discovery.merge(entries), "/api": discovery.merge([])}
-        for group in groups:
-            self._plain[f"/apis/{group}"] = discovery.api_group(group, entries)
-        for group_version in registry.group_versions():
-            document = discovery.resource_list(group_version, registry.api_resources(group_version))
-            self._plain[group_version.path] = document
+        self._snapshot = discovery_snapshot.build(entries_of(registry))
+        self._lists = {
+            group_version.path: discovery.resource_list(group_version, registry.api_resources(group_version))
+            for group_version in registry.group_versions()
+        }
 
     @property
     def paths(self) -> list[str]:
-        return sorted(self._plain)
+        return sorted({*self._lists, *self._snapshot.paths})
 
-    def respond(self, path: str, accept: str, if_none_match: str) -> Answer | None:
-        path = path.partition("?")[0].rstrip("/")
-        if path in self._aggregated:
-            choice = negotiation.choose_discovery(accept)
-            if choice.as_kind == "APIGroupDiscoveryList":
-                return aggregated_answer(self._aggregated[path], choice.version, if_none_match)
-        document = self._plain.get(path)
-        if document is None:
-            return None
+    def respond(self, target: str, accept: str, if_none_match: str) -> Answer | None:
+        found = self._lists.get(target.partition("?")[0].removesuffix("/"))
+        if found is None:
+            return self._snapshot.respond(target, accept, if_none_match)
         choice = negotiation.choose(accept)
-        if choice.media_type == "application/yaml":
-            return Answer(200, {"content-type": choice.media_type}, codec.encode_yaml(document))
-        return json_answer(document)
-
-
-def aggregated_answer(document: Object, version: str, if_none_match: str) -> Answer:
-    """An aggregated discovery document with ETag; 304 when the client has it already (aggregator.md 4.3)."""
-    shown = discovery.as_v2beta1(document) if version == "v2beta1" else document
-    body = codec.encode_json(shown)
-    tag = discovery.etag(body)
-    headers = {
-        "content-type": discovery.aggregated_content_type(version),
-        "etag": tag,
-        "vary": "Accept",
-        "cache-control": "public",
-    }
-    if if_none_match == tag:
-        return Answer(304, headers, b"")
-    return Answer(200, headers, body)
+        body = codec.encode_yaml(found) if choice.media_type == codec.YAML else codec.encode_json(found)
+        return Answer(200, {"content-type": choice.media_type}, body)
 
 
 def entries_of(registry: Registry) -> list[discovery.GroupVersionEntry]:

@@ -24,12 +24,12 @@ class Endpoints:
     collectors: CollectorRegistry
     version: Object
 
-    def respond(self, path: str, query: Query, accept: str) -> Response | None:
+    def respond(self, path: str, query: Query) -> Response | None:
         """The answer to a GET of one of these paths; None for any other."""
         if path == "/version":
             return indented(self.version)
         if path == "/metrics":
-            body, media_type = metrics.render(self.collectors, accept)
+            body, media_type = metrics.render(self.collectors)
             return Response(body, headers={"content-type": media_type})
         endpoint, _, check = path.removeprefix("/").partition("/")
         if f"/{endpoint}" not in HEALTH_PATHS:
@@ -56,7 +56,7 @@ def plain_app(endpoints: Endpoints) -> ASGIApp:
             response = PlainTextResponse("405 method not allowed\n", 405, headers={"allow": "GET, HEAD"})
         else:
             query = parse_query(scope["query_string"])
-            response = endpoints.respond(request.url.path, query, request.headers.get("accept", ""))
+            response = endpoints.respond(request.url.path, query)
         if response is None:
             response = PlainTextResponse("404 page not found\n", 404)
         await response(scope, receive, send)

@@ -7,7 +7,7 @@ from functools import cached_property
 from apimachinery import codec, discovery, negotiation, status
 from apimachinery.openapi import protobuf, root, v2, v3
 from apimachinery.options import parse_query
-from apiserver.discovery import Answer
+from apiserver.documents import Answer
 from apiserver.registry import Registry
 
 _YEAR_SECONDS = 365 * 24 * 3600

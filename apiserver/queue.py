@@ -92,7 +92,9 @@ class WorkQueue:
             self._wake.clear()
             timeout = max(0.0, self._later[0][0] - self._monotonic()) if self._later else None
             try:
-                await asyncio.wait_for(self._wake.wait(), timeout)
+                # Not wait_for: before Python 3.12 it can swallow a cancellation that comes with the wake-up.
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 

@@ -2,9 +2,6 @@
 
 import asyncio
 
-from apiserver.controller import Controller
-from apiserver.metrics import ServerMetrics
-
 from aggregator.api import references
 from aggregator.api.desired import Action, Desired, Mode, decide
 from aggregator.api.first_pass import FirstPass
@@ -14,6 +11,8 @@ from apimachinery import status
 from apimachinery.types import Object
 from apiserver import logs
 from apiserver.client import Client
+from apiserver.controller import Controller
+from apiserver.metrics import ServerMetrics
 
 _WORKERS = 5
 
@@ -46,9 +45,12 @@ class AutoRegister:
     def desired_names(self) -> list[str]:
         return sorted(self._desired)
 
-    def want(self, apiservice: Object, mode: Mode) -> None:
-        """Have this APIService exist. An equal name registered before is replaced."""
-        entry = Desired(apiservice=apiservice, mode=mode)
+    def want(self, apiservice: Object, mode: Mode, *, takes_over: bool = False) -> None:
+        """Have this APIService exist. An equal name registered before is replaced.
+
+        With `takes_over` an object that is not marked as managed is brought in line at the start, too.
+        """
+        entry = Desired(apiservice=apiservice, mode=mode, takes_over=takes_over)
         self._desired[entry.name] = entry
         if self._running:
             self._controller.enqueue(entry.name)

@@ -4,9 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from apiserver.controller import Controller
-from apiserver.metrics import ServerMetrics
-
 from aggregator.api import conditions, externalname, probe, references
 from aggregator.api.availability_metrics import AvailabilityMetrics
 from aggregator.api.backoff import Backoff
@@ -17,6 +14,8 @@ from aggregator.api.prober import Prober
 from aggregator.api.status_writer import StatusWriter
 from aggregator.upstream.backend import Backend, backend_for
 from apimachinery.types import Object
+from apiserver.controller import Controller
+from apiserver.metrics import ServerMetrics
 
 RESYNC_SECONDS = 30.0
 RETRY_BASE_SECONDS = 0.5
@@ -76,7 +75,7 @@ class LocalAvailability:
 class RemoteAvailability:
     """Probes aggregated servers and records whether they answer.
 
-    An available server is checked every 30 s, on any change of its APIService or ExternalName, and when
+    An available server is checked every `resync_seconds`, on any change of its APIService or ExternalName, and when
     `report_failure` says that it could not be reached; an unavailable one is checked again after 0.5 s to 5 s.
     """
 
@@ -89,6 +88,7 @@ class RemoteAvailability:
         writer: StatusWriter,
         metrics: AvailabilityMetrics,
         server_metrics: ServerMetrics | None = None,
+        resync_seconds: float = RESYNC_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._apiservices = apiservices
@@ -106,7 +106,7 @@ class RemoteAvailability:
             "apiservice-status-override-available-controller",
             self.reconcile,
             workers=_REMOTE_WORKERS,
-            resync=RESYNC_SECONDS,
+            resync=resync_seconds,
             keys=self._names,
             metrics=server_metrics,
         )

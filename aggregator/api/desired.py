@@ -28,6 +28,8 @@ class Desired:
 
     apiservice: Object
     mode: Mode
+    takes_over: bool = False
+    """Also replaces, at the start, an object that nobody marked as managed: what is bundled is served here."""
 
     @property
     def name(self) -> str:
@@ -58,7 +60,10 @@ def decide(current: Object | None, desired: Desired | None, *, at_start: bool, s
         return _decide_missing(desired, synced=synced)
     mode = managed_mode(current)
     if mode is None:
-        return Action.NOTHING
+        taken = desired is not None and desired.takes_over and at_start and not synced
+        if not taken or desired is None or same_spec(current, desired.apiservice):
+            return Action.NOTHING
+        return Action.UPDATE_SPEC
     if mode is Mode.ON_START and not at_start:
         return Action.NOTHING
     once = mode is Mode.ON_START or (desired is not None and desired.mode is Mode.ON_START)

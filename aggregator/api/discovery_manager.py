@@ -13,12 +13,10 @@ from prometheus_client import CollectorRegistry, Counter
 
 from aggregator.api import (
     discovery_cache,
-    discovery_snapshot,
     references,
 )
 from aggregator.api.backoff import Backoff
 from aggregator.api.discovery_fetch import DiscoveryFetcher, failed
-from aggregator.api.discovery_snapshot import DiscoverySnapshot
 from aggregator.api.discovery_sources import Known, Source
 from aggregator.api.first_pass import FirstPass
 from aggregator.api.ports import Cache
@@ -28,9 +26,10 @@ from aggregator.upstream.backend import Backend
 from apimachinery.discovery import Freshness, GroupVersionEntry
 from apimachinery.gvk import GroupVersion
 from apimachinery.types import Object
-from apiserver import logs
+from apiserver import discovery_snapshot, logs
 from apiserver.controller import Controller
-from apiserver.discovery import Answer
+from apiserver.discovery_snapshot import DiscoverySnapshot
+from apiserver.documents import Answer
 from apiserver.metrics import ServerMetrics
 
 REFRESH_SECONDS = 60.0

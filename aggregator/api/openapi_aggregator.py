@@ -4,9 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from apiserver.controller import Controller
-from apiserver.metrics import ServerMetrics
-
 from aggregator.api import openapi_snapshot, references
 from aggregator.api.backoff import Backoff
 from aggregator.api.discovery_sources import Source
@@ -19,7 +16,9 @@ from aggregator.api.source_index import SourceIndex
 from aggregator.upstream.backend import Backend
 from apimachinery.types import Object
 from apiserver import logs
-from apiserver.discovery import Answer
+from apiserver.controller import Controller
+from apiserver.documents import Answer
+from apiserver.metrics import ServerMetrics
 
 REFRESH_SECONDS = 60.0
 RETRY_BASE_SECONDS = 1.0

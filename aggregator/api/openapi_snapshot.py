@@ -9,7 +9,7 @@ from apimachinery import discovery, negotiation
 from apimachinery.openapi import merge, protobuf, root
 from apimachinery.options import parse_query
 from apimachinery.types import Object
-from apiserver.discovery import Answer
+from apiserver.documents import Answer
 from apiserver.openapi import group_version_answer, tagged
 
 

@@ -38,8 +38,8 @@ class State(enum.IntEnum):
     CLOSED = 4
 
 
-_IDLE, _ACTIVE, _DRAINING = State.IDLE, State.ACTIVE, State.DRAINING
-_TUNNEL, _CLOSED = State.TUNNEL, State.CLOSED
+# Plain integers compare several times faster than the members of an enumeration.
+IDLE, ACTIVE, DRAINING, TUNNEL, CLOSED = map(int, State)
 
 
 class ClientSide:
@@ -78,7 +78,7 @@ class ClientSide:
     def __init__(self, plane: Plane) -> None:
         self.plane = plane
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.state: int = _IDLE
+        self.state: int = IDLE
         self.deadline = math.inf
         self.upstream: UpstreamConnection | None = None
         self.dial: Dial | None = None
@@ -137,7 +137,22 @@ class ClientSide:
         self._out.append(wire.response_head(code, head, audit_id=self.audit_id, framing=framing))
         return True
 
+    def response_whole(self, code: int, lines: list[bytes], cache_control: bool, body: bytes) -> None:
+        self._complete_lines(code, lines, cache_control)
+        lines.append(b"")
+        lines.append(body)
+        if self._out:
+            self.flush()
+        self.transport.write(b"\r\n".join(lines))
+        self.upstream = None
+        self._finish()
+
     def response_lines(self, code: int, lines: list[bytes], cache_control: bool) -> None:
+        self._complete_lines(code, lines, cache_control)
+        lines.append(b"\r\n")
+        self._out.append(b"\r\n".join(lines))
+
+    def _complete_lines(self, code: int, lines: list[bytes], cache_control: bool) -> None:
         self.code = code
         self.head_sent = True
         self._replay = None
@@ -149,8 +164,6 @@ class ClientSide:
             lines.append(b"Cache-Control: no-cache, private")
         if not self.keep_alive:
             lines.append(b"Connection: close")
-        lines.append(b"\r\n")
-        self._out.append(b"\r\n".join(lines))
 
     def response_body(self, data: bytes) -> None:
         if self._chunk_out:
@@ -170,7 +183,7 @@ class ClientSide:
         self.code = 101
         self.head_sent = True
         self.deadline = math.inf
-        self.state = _TUNNEL
+        self.state = TUNNEL
         self._out.append(wire.switched(head) + rest)
         self.flush()
         self._tunnel_opened()
@@ -186,9 +199,9 @@ class ClientSide:
 
     def upstream_lost(self, error: BaseException | None, answered: bool) -> None:
         upstream, self.upstream = self.upstream, None
-        if self.state == _TUNNEL:
+        if self.state == TUNNEL:
             self._account()
-            self.state = _CLOSED
+            self.state = CLOSED
             self.transport.close()
             return
         if self._replay is not None and not answered and not self.retried and upstream is not None and upstream.reused:
@@ -259,12 +272,12 @@ class ClientSide:
         self._replay = None
         if self.request_complete:
             if self.keep_alive:
-                self.state = _IDLE
+                self.state = IDLE
                 self.deadline = now + self.plane.limits.idle_seconds
             else:
                 self._close()
         else:
-            self.state = _DRAINING
+            self.state = DRAINING
             self.deadline = now + self.plane.limits.linger_seconds
         self._settled()
 
@@ -285,16 +298,16 @@ class ClientSide:
 
     def _close(self) -> None:
         """Close after everything written has been sent."""
-        self.state = _CLOSED
+        self.state = CLOSED
         self.deadline = time.monotonic() + _FLUSH_SECONDS
         self.transport.close()
 
     def abort(self) -> None:
         """Break the connection off, so that a client sees that the response is not complete."""
-        if self.state in (_ACTIVE, _TUNNEL):
+        if self.state in (ACTIVE, TUNNEL):
             self._account()
         self._drop_upstream()
-        self.state = _CLOSED
+        self.state = CLOSED
         self.transport.abort()
 
     def _drop_upstream(self) -> None:
@@ -307,7 +320,7 @@ class ClientSide:
 
     def expired(self) -> None:
         """The deadline of the current state has passed."""
-        if self.state == _ACTIVE:
+        if self.state == ACTIVE:
             if self.head_sent:
                 self._log_failure("response broken off", CONTEXT_DEADLINE)
                 self.abort()
@@ -315,15 +328,15 @@ class ClientSide:
                 self.reply(text(503, UNREACHABLE + CONTEXT_DEADLINE))
             else:
                 self.reply(GATEWAY_TIMEOUT)
-        elif self.state == _IDLE:
+        elif self.state == IDLE:
             self._idle_expired()
         else:
-            self.state = _CLOSED
+            self.state = CLOSED
             self.transport.abort()
 
     def end_watch(self) -> bool:
         """End a streaming response between two of its lines, as if the server had; False if it is none."""
-        if self.state != _ACTIVE or not self.long_running:
+        if self.state != ACTIVE or not self.long_running:
             return False
         if not (self.head_sent and self._chunk_out and self._at_line_end):
             return False

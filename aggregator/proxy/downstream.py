@@ -11,15 +11,13 @@ from typing import cast
 
 import httptools
 
-from aggregator.proxy.client_side import CLIENT_CLOSED, State
+from aggregator.proxy.client_side import ACTIVE, CLIENT_CLOSED, CLOSED, DRAINING, IDLE, TUNNEL
 from aggregator.proxy.decide import Reply, text
 from aggregator.proxy.headers import Headers
 from aggregator.proxy.lines import plain_request
 from aggregator.proxy.plane import Plane
 from aggregator.proxy.request_side import Pending, RequestSide
 
-_IDLE, _ACTIVE, _DRAINING = State.IDLE, State.ACTIVE, State.DRAINING
-_TUNNEL, _CLOSED = State.TUNNEL, State.CLOSED
 
 _PLAIN_BYTES = 16 * 1024
 """Larger heads are unusual enough for the parser."""
@@ -60,16 +58,16 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state == _IDLE and self._between and data[-4:] == b"\r\n\r\n" and self._plain(data):
+        if state == IDLE and self._between and data[-4:] == b"\r\n\r\n" and self._plain(data):
             return
-        if state == _TUNNEL:
+        if state == TUNNEL:
             upstream = self.upstream
             if upstream is not None:
                 upstream.transport.write(data)
             return
-        if state == _CLOSED:
+        if state == CLOSED:
             return
-        if self.upgrade and state == _ACTIVE:
+        if self.upgrade and state == ACTIVE:
             self._early.append(data)
             self._update_reading()
             return
@@ -109,17 +107,17 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.state in (_ACTIVE, _TUNNEL):
-            if self.state == _ACTIVE:
+        if self.state in (ACTIVE, TUNNEL):
+            if self.state == ACTIVE:
                 self.code = CLIENT_CLOSED
             self._account()
-        tunnel = self.upstream if self.state == _TUNNEL else None
+        tunnel = self.upstream if self.state == TUNNEL else None
         if tunnel is not None:
             # What the client sent before it left still reaches the upstream.
             self.upstream = None
             tunnel.exchange = None
             tunnel.close()
-        self.state = _CLOSED
+        self.state = CLOSED
         self._drop_upstream()
         self._queue.clear()
         self.plane.forget(self)
@@ -150,7 +148,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         fields, self._fields = self._fields, []
         target, self._raw_target = self._raw_target, b""
         method = parser.get_method()
-        if self.state == _IDLE and not self._queue:
+        if self.state == IDLE and not self._queue:
             if self._measure and self._too_large(target, fields):
                 self._refuse(HEAD_TOO_LARGE)
                 return
@@ -175,10 +173,10 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
             self._queue[-1].complete = True
             self._queue[-1].trailers = self._fields
             self._fields = []
-        elif self.state == _ACTIVE:
+        elif self.state == ACTIVE:
             trailers, self._fields = self._fields, []
             self._end_request(trailers)
-        elif self.state == _DRAINING:
+        elif self.state == DRAINING:
             self._fields = []
             self._body_dropped()
 
@@ -189,10 +187,10 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         if self._queue:
             # Bytes of unknown meaning behind a request that has to wait: there is no safe way to keep them apart.
             self._queue[-1].refusal = text(400, "400 Bad Request: pipelined upgrade", close=True)
-        elif self.upgrade and self.state == _ACTIVE:
+        elif self.upgrade and self.state == ACTIVE:
             if rest:
                 self._early.append(rest)
-        elif self.state in (_IDLE, _ACTIVE):
+        elif self.state in (IDLE, ACTIVE):
             self._parser = httptools.HttpRequestParser(self)
             if self._to_upstream:
                 self._send_upstream()
@@ -205,8 +203,8 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
             self._broken(error.__context__)
             return
         refusal = text(400, f"400 Bad Request: {error}", close=True)
-        if self.state == _ACTIVE or self._queue:
-            if not self.request_complete and self.state == _ACTIVE:
+        if self.state == ACTIVE or self._queue:
+            if not self.request_complete and self.state == ACTIVE:
                 # The body of the request in progress is what is malformed: nothing more can be sent upstream.
                 if self.head_sent:
                     self.abort()
@@ -218,7 +216,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
             pending.refusal = refusal
             self._queue.append(pending)
             self._update_reading()
-        elif self.state == _IDLE:
+        elif self.state == IDLE:
             self._refuse(refusal)
         else:
             self._close()
@@ -244,7 +242,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         return size > self.plane.limits.head_bytes
 
     def _partial_head(self, size: int) -> None:
-        if self.state != _IDLE:
+        if self.state != IDLE:
             return
         if self._head_bytes == 0:
             self.deadline = time.monotonic() + self.plane.limits.head_seconds
@@ -261,5 +259,5 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
     def drain(self) -> None:
         """Shutting down: close at once when idle, after the current response otherwise."""
         self.keep_alive = False
-        if self.state == _IDLE:
+        if self.state == IDLE:
             self._close()

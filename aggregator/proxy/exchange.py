@@ -25,6 +25,9 @@ class Exchange(Protocol):
         """The final response's head with nothing special in it: status line and fields without line ends, to be passed
         on as they are, Content-Length among them."""
 
+    def response_whole(self, code: int, lines: list[bytes], cache_control: bool, body: bytes) -> None:
+        """`response_lines`, `response_body` and `response_end` in one, for a response that came in one piece."""
+
     def response_body(self, data: bytes) -> None: ...
 
     def response_end(self, trailers: bytes) -> None:

@@ -311,6 +311,11 @@ class _StreamExchange:
         self._replayable = False
         self._head = (code, head)
 
+    def response_whole(self, code: int, lines: list[bytes], cache_control: bool, body: bytes) -> None:
+        self.response_lines(code, lines, cache_control)
+        self.response_body(body)
+        self.response_end(b"")
+
     def response_body(self, data: bytes) -> None:
         self._pieces.append(data)
         self._held += len(data)

@@ -21,8 +21,8 @@ _LENGTH = re.compile(rb"(?i:content-length): ?([0-9]{1,15})")
 _KEEP_ALIVE = re.compile(rb"(?i:connection:[ \t]*keep-alive[ \t]*)")
 _MEMO_LIMIT = 4096
 _MEMO_BYTES = 256
-_VOLATILE = frozenset((b"date", b"audit-id", b"etag", b"authorization", b"cookie", b"set-cookie"))
-"""Not remembered: different each time, or secret."""
+_NOT_REMEMBERED = frozenset((b"authorization", b"cookie", b"set-cookie", b"audit-id"))
+"""Secret, or different each time."""
 
 
 class LineMemo:
@@ -32,7 +32,7 @@ class LineMemo:
         self.known: dict[bytes, int] = {}
 
     def remember(self, line: bytes, name: bytes, verdict: int) -> int:
-        if len(line) <= _MEMO_BYTES and name not in _VOLATILE:
+        if len(line) <= _MEMO_BYTES and name not in _NOT_REMEMBERED:
             if len(self.known) >= _MEMO_LIMIT:
                 self.known.clear()
             self.known[line] = verdict
@@ -141,13 +141,13 @@ def plain_response(data: bytes) -> tuple[int, list[bytes], bool, int, int] | Non
     del lines[0]
     kept = [status]
     keep = kept.append
-    get = memo.known.get
     length = -1
     cache_control = False
-    for line in lines:
-        verdict = get(line)
-        if verdict is None:
-            verdict = memo.learn(line)
+    for line, known in zip(lines, map(memo.known.get, lines), strict=True):
+        if known == 0:
+            keep(line)
+            continue
+        verdict = memo.learn(line) if known is None else known
         if verdict == 0:
             keep(line)
         elif verdict >= 16:

@@ -5,14 +5,12 @@ from collections import deque
 from math import inf
 
 from aggregator.proxy import wire
-from aggregator.proxy.client_side import ClientSide, State
+from aggregator.proxy.client_side import ACTIVE, CLOSED, DRAINING, IDLE, ClientSide
 from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, decide, refuse_impersonation, text
 from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.plane import Plan, Plane
 from aggregator.proxy.pool import Endpoint
 
-_IDLE, _ACTIVE, _DRAINING = State.IDLE, State.ACTIVE, State.DRAINING
-_CLOSED = State.CLOSED
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
@@ -84,7 +82,7 @@ class RequestSide(ClientSide):
         """Forward a request that has neither body nor anything else special; `lines` are passed on as they are."""
         plane = self.plane
         self._began = now
-        self.state = _ACTIVE
+        self.state = ACTIVE
         self.method = plan.method
         self.target = plan.target
         self.route_name = plan.route_name
@@ -144,7 +142,7 @@ class RequestSide(ClientSide):
                 self._forward(method, raw_target, head, verdict, endpoint)
 
     def _start(self, method: bytes, keep_alive: bool, http10: bool) -> None:
-        self.state = _ACTIVE
+        self.state = ACTIVE
         self.method = method
         self.keep_alive = keep_alive and not http10
         self.http10 = http10
@@ -212,21 +210,21 @@ class RequestSide(ClientSide):
                 upstream.pause()
 
     def _request_body(self, data: bytes) -> None:
-        if self.state == _ACTIVE:
+        if self.state == ACTIVE:
             if self._chunk_in:
                 self._to_upstream += (b"%x\r\n" % len(data), data, b"\r\n")
             else:
                 self._to_upstream.append(data)
         else:
             self._drained += len(data)
-            if self._drained > self.plane.limits.linger_bytes and self.state == _DRAINING:
+            if self._drained > self.plane.limits.linger_bytes and self.state == DRAINING:
                 self._close()
 
     def _body_dropped(self) -> None:
         """The rest of a request whose response is complete has been read."""
         self.request_complete = True
         if self.keep_alive:
-            self.state = _IDLE
+            self.state = IDLE
             self.deadline = time.monotonic() + self.plane.limits.idle_seconds
         else:
             self._close()
@@ -266,11 +264,11 @@ class RequestSide(ClientSide):
 
     def _update_reading(self) -> None:
         """Read from the client exactly when what it sends has somewhere to go."""
-        waiting = self.state == _ACTIVE and (
+        waiting = self.state == ACTIVE and (
             (bool(self._to_upstream) and not self.request_complete) or bool(self._early)
         )
         pause = self._upstream_full or bool(self._queue) or waiting
-        if pause != self._read_paused and self.state != _CLOSED:
+        if pause != self._read_paused and self.state != CLOSED:
             self._read_paused = pause
             if pause:
                 self.transport.pause_reading()
@@ -289,10 +287,10 @@ class RequestSide(ClientSide):
     def _settled(self) -> None:
         """Start the next pipelined request, if there is one and its turn has come."""
         queue = self._queue
-        if self.state != _ACTIVE:
+        if self.state != ACTIVE:
             self._upstream_full = False
             self._to_upstream.clear()
-        while queue and self.state == _IDLE:
+        while queue and self.state == IDLE:
             pending = queue.popleft()
             if pending.refusal is not None:
                 self._refuse(pending.refusal)
@@ -306,12 +304,12 @@ class RequestSide(ClientSide):
 
     def _resume(self, pending: Pending) -> None:
         """Deliver what has been received of a request whose head was just dealt with."""
-        if self.state == _ACTIVE:
+        if self.state == ACTIVE:
             for piece in pending.body:
                 self._request_body(piece)
             if pending.complete:
                 self._end_request(pending.trailers)
-        elif self.state == _DRAINING and pending.complete:
+        elif self.state == DRAINING and pending.complete:
             self._body_dropped()
 
     def _refuse(self, answer: Reply) -> None:

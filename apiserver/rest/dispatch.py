@@ -27,6 +27,7 @@ from apiserver.rest.objects import check_path_name
 from apiserver.rest.read import Reader
 from apiserver.rest.remove import Remover
 from apiserver.rest.respond import Asked, Responder
+from apiserver.rest.tracking import decode_configuration
 from apiserver.rest.watch import Watcher
 from apiserver.rest.write import Writer
 
@@ -34,7 +35,7 @@ BODY_LIMIT = 3 * 1024 * 1024
 """Largest request body in bytes (rest.md A1.1)."""
 _BODY_TYPES = ("application/json", "application/yaml")
 _ITEM_VERBS = ("update", "patch")
-_PATCH_TYPES = (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH)
+_PATCH_TYPES = (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH, patch.APPLY_PATCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,18 +168,20 @@ class Dispatcher:
         media_type = codec.body_media_type(call.request.headers.get("content-type", ""))
         if media_type not in _PATCH_TYPES:
             raise status.unsupported_media_type(_PATCH_TYPES)
-        options = parse_write_options(call.query, kind="PatchOptions", user_agent=call.asked.user_agent)
-        body = await read_body(call.request)
-        result = await self._verbs.writer.patch(
-            call.resource,
-            call.namespace,
-            call.info.name,
-            media_type,
-            body,
-            options,
-            status_only=call.info.subresource == "status",
+        applies = media_type == patch.APPLY_PATCH
+        options = parse_write_options(
+            call.query, kind="PatchOptions", user_agent=call.asked.user_agent, apply_patch=applies
         )
-        return self._responder.item(call.asked, call.resource, result.stored, warnings=result.warnings)
+        body = await read_body(call.request)
+        status_only = call.info.subresource == "status"
+        writer, resource, where = self._verbs.writer, call.resource, (call.namespace, call.info.name)
+        if applies:
+            config = decode_configuration(body)
+            result = await writer.apply(resource, *where, config, options, status_only=status_only)
+        else:
+            result = await writer.patch(resource, *where, media_type, body, options, status_only=status_only)
+        code = 201 if result.created else 200
+        return self._responder.item(call.asked, resource, result.stored, code=code, warnings=result.warnings)
 
     async def _delete(self, call: Call) -> Response:
         options = await self._delete_options(call)

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from apimachinery.validation import validate_object_meta, validate_object_meta_update
-
 from apimachinery import schema as schemas
 from apimachinery import status
 from apimachinery.field_errors import FieldError, Path, invalid
 from apimachinery.gvk import GroupKind
 from apimachinery.names import validate_path_segment_name
 from apimachinery.types import Object
+from apimachinery.validation import validate_object_meta, validate_object_meta_update
 from apiserver.resource import Resource
 
 _GENERATED_BASE_LIMIT = 58
@@ -98,6 +97,23 @@ def check_name(obj: Object, name: str) -> None:
         raise status.bad_request("name must be provided")
     if given != name:
         raise status.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+
+
+def check_patched(
+    resource: Resource, patched: Object, live: Object | None, namespace: str, name: str, field_validation: str
+) -> Checked:
+    """The result of a patch in the shape of its kind; APIError as for an update.
+
+    A resourceVersion that the patch left as it was is dropped: the client made no claim, so a lost race is tried again
+    and not refused.
+    """
+    checked = check_shape(resource, patched, field_validation)
+    check_namespace(resource, checked.object, namespace)
+    check_name(checked.object, name)
+    metadata = checked.object["metadata"]
+    if live is not None and metadata.get("resourceVersion") == live["metadata"]["resourceVersion"]:
+        metadata.pop("resourceVersion")
+    return checked
 
 
 def check_path_name(name: str) -> None:

@@ -33,7 +33,7 @@ class Configuration:
 
 
 def decode_configuration(body: bytes) -> Configuration:
-    """The configuration in the body of an apply patch: YAML, or JSON, which is YAML. APIError 400 if it is no object."""
+    """The configuration in the body of an apply patch, YAML (hence also JSON). APIError 400 when it is no object."""
     try:
         document, duplicates = yaml_values.load(body)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Create, update and patch over a store: merge, stamp, validate, compare-and-swap (rest.md A3.4, A3.5, A4.1)."""
+"""Create, update, patch and apply over a store: merge, stamp, validate, compare-and-swap (rest.md A3.4, A3.5, A4)."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,6 +12,7 @@ from apimachinery.types import Object
 from apiserver.resource import Resource
 from apiserver.rest import objects
 from apiserver.rest.context import Context
+from apiserver.rest.tracking import Configuration, Tracker, same, set_managed_fields
 from apiserver.storage.base import (
     ExistsError,
     InvalidObjectError,
@@ -35,13 +36,23 @@ class Result:
     warnings: list[str] = field(default_factory=list)
 
 
-Change = Callable[[Object], objects.Checked]
-"""From the live object to the client's wish for the new one (already in the shape of the kind)."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client wants an object to be, in the shape of its kind, and who then manages its fields."""
+
+    object: Object
+    managed_fields: list[Object]
+    warnings: list[str] = field(default_factory=list)
+
+
+Change = Callable[[Object], Wish]
+"""From the live object to the client's wish for the new one."""
 
 
 class Writer:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._tracker = Tracker(context.now)
 
     async def create(self, resource: Resource, namespace: str, document: Any, options: WriteOptions) -> Result:
         """Store a new object. APIError 409 when it exists, 422 with all causes when it is invalid."""
@@ -50,8 +61,11 @@ class Writer:
         generated = not checked.object["metadata"].get("name") and checked.object["metadata"].get("generateName")
         for attempt in range(_GENERATE_ATTEMPTS if generated else 1):
             obj = deepcopy(checked.object) if generated else checked.object
+            objects.clear_system_fields(obj)
+            managed = self._tracker.updated(resource, None, obj, options)
             try:
-                return Result(await self._create(resource, obj, options), created=True, warnings=checked.warnings)
+                stored = await self._create(resource, obj, managed, options)
+                return Result(stored, created=True, warnings=checked.warnings)
             except ExistsError as error:
                 name = obj["metadata"]["name"]
                 if not generated:
@@ -61,10 +75,13 @@ class Writer:
                     raise status.generate_name_exhausted(resource.group_resource, name) from None
         raise AssertionError("unreachable")
 
-    async def _create(self, resource: Resource, obj: Object, options: WriteOptions) -> Stored:
+    async def _create(
+        self, resource: Resource, obj: Object, managed_fields: list[Object], options: WriteOptions
+    ) -> Stored:
         context = self._context
         objects.stamp_new(resource, obj, uid=context.new_uid(), now=context.now(), suffix=context.new_suffix())
         resource.strategy.prepare_create(obj)
+        set_managed_fields(obj, managed_fields)
         objects.validate_new(resource, obj)
         key = key_of(resource, obj)
         if options.dry_run:
@@ -97,13 +114,14 @@ class Writer:
         objects.check_namespace(resource, checked.object, namespace)
         objects.check_name(checked.object, name)
         objects.require_resource_version(resource, checked.object)
-        return await self._change(
-            resource,
-            Key(resource.group_resource, namespace, name),
-            lambda _live: objects.Checked(deepcopy(checked.object), checked.warnings),
-            options,
-            status_only=status_only,
-        )
+
+        def change(live: Object) -> Wish:
+            obj = deepcopy(checked.object)
+            managed = self._tracker.updated(resource, live, obj, options, status_only=status_only)
+            return Wish(obj, managed, checked.warnings)
+
+        key = Key(resource.group_resource, namespace, name)
+        return await self._change(resource, key, change, options, status_only=status_only)
 
     async def patch(
         self,
@@ -118,51 +136,105 @@ class Writer:
     ) -> Result:
         """Patch an object (or its status); applied again to the fresh object when another writer was faster."""
 
-        def change(live: Object) -> objects.Checked:
+        def change(live: Object) -> Wish:
             patched = apply_patch(media_type, live, body, resource.schema)
-            checked = objects.check_shape(resource, patched, options.field_validation)
-            objects.check_namespace(resource, checked.object, namespace)
-            objects.check_name(checked.object, name)
-            if checked.object["metadata"].get("resourceVersion") == live["metadata"]["resourceVersion"]:
-                # Unchanged by the patch: the client made no claim, so a lost race is tried again, not refused.
-                checked.object["metadata"].pop("resourceVersion")
-            return checked
+            checked = objects.check_patched(resource, patched, live, namespace, name, options.field_validation)
+            managed = self._tracker.updated(resource, live, checked.object, options, status_only=status_only)
+            return Wish(checked.object, managed, checked.warnings)
 
         key = Key(resource.group_resource, namespace, name)
         return await self._change(resource, key, change, options, status_only=status_only)
+
+    async def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        config: Configuration,
+        options: WriteOptions,
+        *,
+        status_only: bool = False,
+    ) -> Result:
+        """Apply a configuration to an object (or its status), or create the object from it.
+
+        APIError 400 and 500 for a configuration that is none, 409 when others manage what it would change and
+        `options.force` is not set, 422 when the result is invalid.
+        """
+
+        def change(live: Object | None) -> Wish:
+            applied = self._tracker.applied(resource, live, config.object, options, status_only=status_only)
+            warnings = config.check_duplicates(options.field_validation)
+            checked = objects.check_patched(resource, applied.object, live, namespace, name, options.field_validation)
+            return Wish(checked.object, applied.managed_fields, [*warnings, *checked.warnings])
+
+        key = Key(resource.group_resource, namespace, name)
+        while True:
+            live = await self._find(key)
+            if live is not None:
+                result = await self._write(resource, live, change, options, status_only=status_only)
+            elif status_only:
+                raise status.not_found(key.resource, key.name)
+            else:
+                result = await self._create_applied(resource, name, change(None), options)
+            if result is not None:
+                return result
+
+    async def _create_applied(self, resource: Resource, name: str, wish: Wish, options: WriteOptions) -> Result | None:
+        """None when the object exists after all."""
+        uid = wish.object["metadata"].get("uid")
+        if uid:
+            known = f"the provided object specified uid {uid}, and no existing object was found"
+            raise status.conflict(resource.group_resource, name, f"uid mismatch: {known}")
+        objects.clear_system_fields(wish.object)
+        try:
+            stored = await self._create(resource, wish.object, wish.managed_fields, options)
+        except ExistsError:
+            return None
+        return Result(stored, created=True, warnings=wish.warnings)
 
     async def _change(
         self, resource: Resource, key: Key, change: Change, options: WriteOptions, *, status_only: bool
     ) -> Result:
         """The compare-and-swap loop; ends when a write wins, or with the caller's deadline."""
         while True:
-            live = await self._get(key)
-            checked = change(live.object)
-            obj = checked.object
-            objects.check_precondition(resource, obj, live.object)
-            self._prepare(resource, obj, live.object, status_only=status_only)
-            objects.validate_changed(resource, obj, live.object, status_only=status_only)
-            if obj == live.object:
-                return Result(live, warnings=checked.warnings)
-            gone = "deletionTimestamp" in obj["metadata"] and not obj["metadata"].get("finalizers")
-            if options.dry_run:
-                return Result(Stored(key, obj, live.revision), deleted=gone, warnings=checked.warnings)
-            try:
-                if gone:
-                    stored = await self._context.store.delete(key, expected=live.revision)
-                else:
-                    stored = await self._context.store.update(key, obj, expected=live.revision)
-            except (RevisionMismatchError, NotFoundError):
-                continue
-            except (StorageError, InvalidObjectError) as error:
-                raise storage_failed(error) from error
-            return Result(stored, deleted=gone, warnings=checked.warnings)
+            live = await self._find(key)
+            if live is None:
+                raise status.not_found(key.resource, key.name)
+            result = await self._write(resource, live, change, options, status_only=status_only)
+            if result is not None:
+                return result
 
-    async def _get(self, key: Key) -> Stored:
+    async def _write(
+        self, resource: Resource, live: Stored, change: Change, options: WriteOptions, *, status_only: bool
+    ) -> Result | None:
+        """One attempt to change a live object; None when another writer was faster."""
+        wish = change(live.object)
+        obj = wish.object
+        objects.check_precondition(resource, obj, live.object)
+        self._prepare(resource, obj, live.object, status_only=status_only)
+        set_managed_fields(obj, wish.managed_fields)
+        objects.validate_changed(resource, obj, live.object, status_only=status_only)
+        if same(obj, live.object):
+            return Result(live, warnings=wish.warnings)
+        gone = "deletionTimestamp" in obj["metadata"] and not obj["metadata"].get("finalizers")
+        if options.dry_run:
+            return Result(Stored(live.key, obj, live.revision), deleted=gone, warnings=wish.warnings)
+        try:
+            if gone:
+                stored = await self._context.store.delete(live.key, expected=live.revision)
+            else:
+                stored = await self._context.store.update(live.key, obj, expected=live.revision)
+        except (RevisionMismatchError, NotFoundError):
+            return None
+        except (StorageError, InvalidObjectError) as error:
+            raise storage_failed(error) from error
+        return Result(stored, deleted=gone, warnings=wish.warnings)
+
+    async def _find(self, key: Key) -> Stored | None:
         try:
             return await self._context.store.get(key)
         except NotFoundError:
-            raise status.not_found(key.resource, key.name) from None
+            return None
 
     @staticmethod
     def _prepare(resource: Resource, obj: Object, old: Object, *, status_only: bool) -> None:

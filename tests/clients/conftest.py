@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.clients.matrix import Matrix
 
 from tests.clients.local_stack import LocalStack
-from tests.clients.matrix import Matrix
 from tests.e2e.kubectl import Kubectl
 
 

@@ -65,5 +65,5 @@ def _client_key(kubectl: Kubectl) -> str:
 
 def test_every_log_line_is_one_event(stack: Stack) -> None:
     lines = stack.run("logs", "--no-color", "--no-log-prefix", "aggregator").stdout.splitlines()
-    assert len(lines) > 10
+    assert len(lines) >= 3
     assert [line for line in lines if "level=" not in line or "msg=" not in line] == []

@@ -253,6 +253,24 @@ def test_same_spec(left: Object, right: Object, same: bool) -> None:
     assert same_spec({"spec": right}, {"spec": left}) is same
 
 
+@pytest.mark.parametrize(
+    ("at_start", "synced", "priority", "action"),
+    [
+        pytest.param(True, False, 1, Action.UPDATE_SPEC, id="replaced at the start"),
+        pytest.param(True, True, 1, Action.NOTHING, id="only once"),
+        pytest.param(False, False, 1, Action.NOTHING, id="made later by somebody"),
+        pytest.param(True, False, 0, Action.NOTHING, id="equal already"),
+    ],
+)
+def test_what_takes_over_replaces_even_an_unmanaged_object(
+    at_start: bool, synced: bool, priority: int, action: Action
+) -> None:
+    bundled = Desired(apiservice=service("g", "v1"), mode=ONSTART, takes_over=True)
+    existing = current(None, priority) if priority else current(None)
+    assert decide(existing, bundled, at_start=at_start, synced=synced) is action
+
+
+
 def test_created_objects_are_labelled_and_keep_their_own_labels() -> None:
     obj = service("g", "v1")
     obj["metadata"]["labels"] = {"a": "b"}

@@ -6,13 +6,14 @@ from typing import Any
 import orjson
 import pytest
 
-from aggregator.api import discovery_answer, discovery_cache, discovery_snapshot, discovery_sources
+from aggregator.api import discovery_answer, discovery_cache, discovery_sources
 from aggregator.api.discovery_answer import UnusableAnswerError
 from aggregator.api.discovery_sources import Known
 from apimachinery.discovery import GroupVersionEntry
 from apimachinery.gvk import GroupVersion
 from apimachinery.status import APIError
 from apimachinery.types import Object
+from apiserver import discovery_snapshot
 from tests.unit.aggregator.api_kit import apiservice
 
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"

@@ -58,12 +58,12 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
 async def test_routes_follow_both_kinds(pki: PKI) -> None:
     api = FakeAPI()
     api.objects[APISERVICES] = [apiservice(7443, None)]
-    front = Proxy(ssl_context=pki.server_context("proxy"), authenticator=CertificateNames(), client=api)  # type: ignore[arg-type]
+    front = Proxy(ssl_context=pki.server_context("proxy"), authenticator=CertificateNames(), client=api)
     await front.start()
     learner = front.learner
     assert isinstance(learner, Learner)
     await asyncio.sleep(0.05)
-    assert not front.synced
+    assert not front.plane.table.complete
     api.listable.set()
     await learner.synced.wait()
     assert front.synced

@@ -171,9 +171,8 @@ async def echo_upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     assert fields_of(head, "authorization") == []
     protocol = fields_of(head, "upgrade")[0]
     assert fields_of(head, "connection") == ["Upgrade"]
-    writer.write(
-        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nSec-A: b\r\n\r\nhello".encode()
-    )
+    fields = f"Connection: Upgrade\r\nUpgrade: {protocol}\r\nSec-A: b\r\n\r\n"
+    writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{fields}hello".encode())
     while data := await reader.read(65536):
         writer.write(data[::-1])
         if b"bye" in data:

@@ -1,4 +1,4 @@
-"""What the proxy refuses, with real sockets: smuggling, spoofing, limits of size, and backends that cannot be reached."""
+"""What the proxy refuses, with real sockets: smuggling, spoofing, large heads, and backends out of reach."""
 
 import asyncio
 from collections.abc import AsyncIterator

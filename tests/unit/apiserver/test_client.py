@@ -13,7 +13,7 @@ from apimachinery.types import Object
 from apiserver import http1
 from apiserver.app import AppConfig, build_app
 from apiserver.auth.trusted import trusted_headers
-from apiserver.client import LocalClient, ResourceRef, merged
+from apiserver.client import LocalClient, ResourceRef
 from apiserver.endpoints import Endpoints
 from apiserver.health import HealthChecks
 from apiserver.http_client import HttpListWatch
@@ -154,16 +154,3 @@ async def test_http_without_a_server_is_a_connect_error(tmp_path: Path) -> None:
     remote = HttpListWatch(http1.Target(unix_path=tmp_path / "nobody.sock"), MASTER)
     with pytest.raises(http1.ConnectError):
         await remote.list(NOTES)
-
-
-@pytest.mark.parametrize(
-    ("live", "wish", "result"),
-    [
-        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
-        ({"a": {"x": 1, "y": 2}}, {"a": {"x": 3}}, {"a": {"x": 3, "y": 2}}),
-        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
-        ({"a": 1}, {"a": {"x": 1}}, {"a": {"x": 1}}),
-    ],
-)
-def test_merged(live: Object, wish: Object, result: Object) -> None:
-    assert merged(live, wish) == result

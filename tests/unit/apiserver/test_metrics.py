@@ -71,26 +71,18 @@ def test_in_flight_goes_up_and_down(registry: CollectorRegistry) -> None:
     assert values == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("accept", "content_type"),
-    [
-        ("", "text/plain"),
-        ("*/*", "text/plain"),
-        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "application/openmetrics-text"),
-    ],
-)
-def test_render_negotiates(registry: CollectorRegistry, accept: str, content_type: str) -> None:
+def test_the_format_is_the_classic_one_which_allows_the_names_of_the_originals(registry: CollectorRegistry) -> None:
     ServerMetrics(registry).observe(INFO, 200, 0.1)
-    body, media_type = render(registry, accept)
-    assert media_type.startswith(content_type)
-    assert body.endswith(b"# EOF\n") == (content_type == "application/openmetrics-text")
+    body, media_type = render(registry)
+    assert media_type.startswith("text/plain")
+    assert b"# EOF" not in body
 
 
 def test_text_has_process_metrics_help_and_no_creation_times(registry: CollectorRegistry) -> None:
     metrics = ServerMetrics(registry)
     metrics.observe(INFO, 200, 0.1)
     metrics.queue("q").adds.inc()
-    text = render(registry, "")[0].decode()
+    text = render(registry)[0].decode()
     for name in ("process_cpu_seconds_total", "process_open_fds", "python_info", "python_gc_objects_collected_total"):
         assert f"\n{name}" in text
     assert "_created" not in text

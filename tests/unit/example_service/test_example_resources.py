@@ -1,12 +1,12 @@
 """What the example declares."""
 
 import pytest
+from example_service.resources import Build, resources
 
 from apimachinery.discovery import APIResource
 from apimachinery.identity import User
 from apiserver.registry import Registry
 from apiserver.resource import SubresourceRequest
-from example_service.resources import Build, resources
 
 BUILD = Build(version="1.2.3", commit="abc", python="3.13.0", started=1_000_000.0)
 

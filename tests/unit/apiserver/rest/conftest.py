@@ -4,8 +4,6 @@ import itertools
 from dataclasses import dataclass
 
 import pytest
-from apiserver.health import HealthChecks
-from apiserver.metrics import ServerMetrics
 from prometheus_client import CollectorRegistry
 
 from apimachinery.authorization import Policy
@@ -15,6 +13,8 @@ from apiserver.app import AppConfig, build_app
 from apiserver.auth.trusted import trusted_headers
 from apiserver.discovery import LocalDiscovery
 from apiserver.endpoints import Endpoints
+from apiserver.health import HealthChecks
+from apiserver.metrics import ServerMetrics
 from apiserver.openapi import LocalOpenAPI, OpenAPIDocuments
 from apiserver.registry import Registry
 from apiserver.resource import Resource, Subresource, SubresourceRequest

@@ -22,7 +22,9 @@ async def test_create_stamps_defaults_and_answers_201(server: Server) -> None:
     reply = await server.call("POST", WIDGETS, widget(size=1))
     assert reply.code == 201
     stored = reply.json()
+    assert len(stored["metadata"]["managedFields"]) == 1
     assert stored["metadata"] == {
+        "managedFields": stored["metadata"]["managedFields"],
         "name": "a",
         "namespace": "default",
         "uid": "uid-1",

@@ -7,7 +7,7 @@ from apimachinery import discovery, negotiation
 from apimachinery.codec import JSON
 from apimachinery.discovery import GroupVersionEntry
 from apimachinery.types import Object
-from apiserver.discovery import Answer
+from apiserver.documents import Answer
 
 _AGGREGATED = "APIGroupDiscoveryList"
 
