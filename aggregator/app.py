@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from example_service.cli import build
 from example_service.resources import resources as example_resources
+from example_service.resources import running_build
 from prometheus_client import CollectorRegistry
 
 from aggregator import bootstrap, keypair, kubeconfig, remote_services
@@ -122,7 +122,7 @@ async def _start(
     local.start(background)
     proxy = _proxy(settings, credentials, tls, socket, collectors)
     if proxy.learner is not None:
-        hooks.add("proxy-routes", proxy.learner.synced.wait)
+        hooks.add("apiservice-registration-controller", proxy.learner.synced.wait)
     await _listen(settings, stack, proxy, endpoints)
     background.start("post-start hooks", hooks.run(), ends=True)
     _write_kubeconfig(settings, credentials)
@@ -131,7 +131,7 @@ async def _start(
 
 
 def _bundled(settings: Settings) -> list[Resource]:
-    return list(example_resources(build())) if settings.feature_toggles.with_experimental_apis else []
+    return list(example_resources(running_build())) if settings.feature_toggles.with_experimental_apis else []
 
 
 def _remote_services(settings: Settings) -> tuple[remote_services.RemoteService, ...]:

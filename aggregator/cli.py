@@ -7,9 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import uvloop
-
-from aggregator import app, settings
+from aggregator import settings
 from aggregator.errors import StartError
 from apiserver import http1, logs
 from apiserver.version import program_version
@@ -71,6 +69,11 @@ def _serve(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     loaded = _load(options, environment)
     if loaded is None:
         return 2
+    # Imported here: the other commands, a health check every few seconds among them, need none of the server.
+    import uvloop
+
+    from aggregator import app
+
     configured = loaded.settings
     logs.configure(configured.log.level, "json" if configured.log.format == "json" else "logfmt")
     log = logs.get("settings")

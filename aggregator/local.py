@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from aggregator.api import apiservice, externalname
+from aggregator.api import apiservice, externalname, references
 from aggregator.api.autoregister import AutoRegister
 from aggregator.api.availability import LocalAvailability, RemoteAvailability
 from aggregator.api.availability_metrics import AvailabilityMetrics
@@ -28,6 +28,7 @@ from aggregator.remote_services import RemoteService
 from aggregator.settings import Settings
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery.authorization import Policy
+from apimachinery.gvk import GroupVersion
 from apiserver.app import AppConfig, build_app
 from apiserver.auth.trusted import trusted_headers
 from apiserver.background import Background
@@ -109,7 +110,8 @@ class LocalServer:
     def _paths(self) -> Sequence[str]:
         if self.controllers is None:
             return self._discovery.paths
-        return [*self._discovery.paths, *self.controllers.discovery.paths]
+        remote = [f"/apis/{group_version}" for group_version in self.controllers.registered()]
+        return [*self._discovery.paths, *self.controllers.discovery.paths, *remote]
 
     @property
     def openapi(self) -> LocalOpenAPI:
@@ -193,12 +195,13 @@ class Controllers:
         complete = CompletionCheck(self.apiservices, lambda: [local["metadata"]["name"] for local in local_services])
         health.add("autoregister-completion", complete.check)
         hooks = self._parts.hooks
-        hooks.add("start-grafana-aggregator-informers", self._informers_synced)
+        hooks.add("start-kube-aggregator-informers", self._informers_synced)
         hooks.add("grafana-apiserver-autoregistration", self.autoregister.synced.wait)
         hooks.add("grafana-apiserver-remote-autoregistration", self.registration.synced.wait)
         hooks.add("apiservice-status-local-available-controller", self.local.synced.wait)
-        hooks.add("apiservice-status-override-available-controller", self._first_verdicts)
+        hooks.add("apiservice-status-remote-available-controller", self._first_verdicts)
         hooks.add("apiservice-discovery-controller", self.discovery.synced.wait)
+        hooks.add("apiservice-openapi-controller", self.openapi.synced.wait)
         background.start("informer apiservices", self.apiservices.run())
         background.start("informer externalnames", self.externalnames.run())
         background.start("autoregister", self.autoregister.run())
@@ -207,6 +210,10 @@ class Controllers:
         background.start("remote availability", self.remote.run())
         background.start("discovery", self.discovery.run())
         background.start("openapi", self.openapi.run())
+
+    def registered(self) -> list[GroupVersion]:
+        """The group versions that APIServices name."""
+        return [references.group_version(item) for item in self.apiservices.list()]
 
     async def _informers_synced(self) -> None:
         await self.apiservices.synced.wait()

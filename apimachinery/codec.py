@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 from apimachinery import status, yaml_values
+from apimachinery.field_errors import quote
 
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
@@ -78,7 +79,7 @@ def _walk_pairs(value: Any, path: str, found: dict[str, None]) -> None:
         for key, member in value:
             below = f"{path}.{key}" if path else key
             if key in seen:
-                found[f'duplicate field "{below}"'] = None
+                found[f"duplicate field {quote(below)}"] = None
             seen.add(key)
             _walk_pairs(member, below, found)
     elif isinstance(value, list):
@@ -94,5 +95,6 @@ def duplicate_fields(data: bytes, media_type: str) -> list[str]:
     if media_type == YAML:
         return yaml_values.load(data)[1]
     found: dict[str, None] = {}
-    _walk_pairs(json.loads(data, object_pairs_hook=_Pairs), "", found)
+    # Numbers do not matter here, and Python refuses to read integers of thousands of digits.
+    _walk_pairs(json.loads(data, object_pairs_hook=_Pairs, parse_int=str, parse_float=str), "", found)
     return list(found)

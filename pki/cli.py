@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="create this directory too and give it to the owner; may be repeated",
+        help="create this directory too and give it, with its contents, to the owner; may be repeated",
     )
     show = commands.add_parser("show", help="show what expires when")
     show.add_argument("--dir", type=Path, required=True)
@@ -96,7 +96,7 @@ def _issue(arguments: argparse.Namespace, now: datetime) -> None:
         aggregator_sans=arguments.aggregator_san, example_sans=arguments.example_san, days=arguments.days
     )
     for directory in arguments.also_own:
-        write.own_directory(directory, owner=arguments.owner)
+        write.own_directory(directory, owner=arguments.owner, contents=True)
     for outcome in write.issue(arguments.dir, plans, now=now, owner=arguments.owner):
         print(_line(outcome))
 

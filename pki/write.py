@@ -80,14 +80,20 @@ def _give(target: int | Path, path: Path, owner: Owner) -> None:
         ) from None
 
 
-def own_directory(directory: Path, *, owner: Owner | None, mode: int = 0o755) -> None:
-    """Make sure a directory exists and belongs to `owner`; directories made on the way belong to it too."""
+def own_directory(directory: Path, *, owner: Owner | None, mode: int = 0o755, contents: bool = False) -> None:
+    """Make sure a directory exists and belongs to `owner`; directories made on the way belong to it too.
+
+    With `contents` so does everything in it: what an earlier user of the directory left is usable by the new one.
+    """
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
         directory.mkdir(mode=mode, parents=True, exist_ok=True)
         if owner is not None:
             for path in {directory, *made}:
                 _give(path, path, owner)
+            for path in directory.rglob("*") if contents else ():
+                # Whoever owned the directory may have left a link to somewhere else: that target is not ours to give.
+                os.lchown(path, owner.uid, owner.gid)
     except OSError as error:
         raise PKIError(f"{directory}: {error.strerror}") from None
 

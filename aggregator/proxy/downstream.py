@@ -18,7 +18,6 @@ from aggregator.proxy.lines import plain_request
 from aggregator.proxy.plane import Plane
 from aggregator.proxy.request_side import Pending, RequestSide
 
-
 _PLAIN_BYTES = 16 * 1024
 """Larger heads are unusual enough for the parser."""
 

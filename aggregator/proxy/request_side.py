@@ -11,7 +11,6 @@ from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.plane import Plan, Plane
 from aggregator.proxy.pool import Endpoint
 
-
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 METHOD_REFUSED = text(405, "405 Method Not Allowed", close=True)

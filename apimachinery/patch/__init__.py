@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from apimachinery import status
+from apimachinery import codec, status
+from apimachinery.field_errors import quote
 from apimachinery.json_values import too_deep, type_name
 from apimachinery.patch import json_patch, merge_patch, strategic
 from apimachinery.schema import Schema, with_root_fields
@@ -19,6 +20,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH: Final = "application/strategic-merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 
+_OPERATION_MEMBERS: Final = frozenset({"op", "path", "from", "value"})
 _SUPPORTED: Final = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
 
 
@@ -46,6 +48,22 @@ def apply_patch(media_type: str, live: Object, body: bytes, schema: Schema) -> O
     if not isinstance(result, dict) or too_deep(result):
         raise status.patch_not_applicable()
     return result
+
+
+def strict_problems(media_type: str, body: bytes) -> list[str]:
+    """What strict field validation says about a patch document itself: a sentence for each repeated key and, in a JSON
+    patch, for each member of an operation that is none. `body` is one that `apply_patch` took.
+    """
+    repeated = codec.duplicate_fields(body, codec.JSON)
+    if media_type != JSON_PATCH:
+        return repeated
+    unknown = [
+        f"unknown field {quote(f'[{position}].{member}')}"
+        for position, operation in enumerate(orjson.loads(body))
+        for member in operation
+        if member not in _OPERATION_MEMBERS
+    ]
+    return [f"json patch {problem}" for problem in (*repeated, *unknown)]
 
 
 def _decode(body: bytes) -> Any:

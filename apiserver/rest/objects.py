@@ -1,10 +1,6 @@
 """Pure rules of a write: checking what a client sent, stamping what the server owns (rest.md A3.3 to A3.5)."""
 
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from apimachinery import schema as schemas
 from apimachinery import status
@@ -14,66 +10,16 @@ from apimachinery.names import validate_path_segment_name
 from apimachinery.types import Object
 from apimachinery.validation import validate_object_meta, validate_object_meta_update
 from apiserver.resource import Resource
+from apiserver.rest.shape import Checked
 
 _GENERATED_BASE_LIMIT = 58
 _SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 _RESTORED_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A client's object in the shape of its kind, and what it should be warned about."""
-
-    object: Object
-    warnings: list[str] = field(default_factory=list)
-
-
 def timestamp(now: float) -> str:
     """RFC 3339 in UTC, whole seconds."""
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def check_shape(resource: Resource, document: Any, field_validation: str) -> Checked:
-    """The object with defaults, without unknown fields; APIError 400 when it is not of this kind."""
-    if not isinstance(document, dict):
-        raise status.bad_request(_cannot_handle(resource, "json: cannot unmarshal into Go value of an object"))
-    _check_type(resource, document)
-    obj: Object = {**deepcopy(document), "apiVersion": resource.api_version, "kind": resource.kind}
-    if obj.get("metadata") is None:
-        obj["metadata"] = {}
-    fault = schemas.type_error(obj, resource.schema, resource.kind)
-    if fault is not None:
-        raise status.bad_request(_cannot_handle(resource, fault))
-    warnings = _unknown_fields(resource, obj, field_validation)
-    schemas.prune(obj, resource.schema)
-    schemas.apply_defaults(obj, resource.schema)
-    resource.strategy.default(obj)
-    return Checked(obj, warnings)
-
-
-def _check_type(resource: Resource, document: Mapping[str, Any]) -> None:
-    """Type information may be missing, but not wrong."""
-    api_version, kind = document.get("apiVersion"), document.get("kind")
-    if api_version and api_version != resource.api_version:
-        raise status.bad_request(
-            f"the API version in the data ({api_version}) does not match "
-            f"the expected API version ({resource.api_version})"
-        )
-    if kind and kind != resource.kind:
-        raise status.bad_request(f"{kind} in version {resource.version!r} cannot be handled as a {resource.kind}")
-
-
-def _cannot_handle(resource: Resource, fault: str) -> str:
-    return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {fault}'
-
-
-def _unknown_fields(resource: Resource, obj: Object, field_validation: str) -> list[str]:
-    if field_validation == "Ignore":
-        return []
-    unknown = [f'unknown field "{path}"' for path in schemas.unknown_fields(obj, resource.schema)]
-    if unknown and field_validation == "Strict":
-        raise status.bad_request(_cannot_handle(resource, f"strict decoding error: {', '.join(unknown)}"))
-    return unknown
 
 
 def check_namespace(resource: Resource, obj: Object, namespace: str) -> None:
@@ -99,21 +45,17 @@ def check_name(obj: Object, name: str) -> None:
         raise status.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
 
 
-def check_patched(
-    resource: Resource, patched: Object, live: Object | None, namespace: str, name: str, field_validation: str
-) -> Checked:
-    """The result of a patch in the shape of its kind; APIError as for an update.
+def check_patched(resource: Resource, checked: Checked, live: Object | None, namespace: str, name: str) -> None:
+    """Check the identity of the result of a patch; APIError as for an update.
 
     A resourceVersion that the patch left as it was is dropped: the client made no claim, so a lost race is tried again
     and not refused.
     """
-    checked = check_shape(resource, patched, field_validation)
     check_namespace(resource, checked.object, namespace)
     check_name(checked.object, name)
     metadata = checked.object["metadata"]
     if live is not None and metadata.get("resourceVersion") == live["metadata"]["resourceVersion"]:
         metadata.pop("resourceVersion")
-    return checked
 
 
 def check_path_name(name: str) -> None:
@@ -171,11 +113,18 @@ def check_precondition(resource: Resource, obj: Object, old: Object) -> None:
         raise status.conflict(
             resource.group_resource,
             name,
-            f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: {stored['uid']}",
+            f"StorageError: invalid object, Code: 4, Key: {_storage_key(resource, stored)}, ResourceVersion: 0, "
+            f"AdditionalErrorMsg: Precondition failed: UID in precondition: {given['uid']}, "
+            f"UID in object meta: {stored['uid']}",
         )
     version = given.get("resourceVersion") or ""
     if version and version != stored["resourceVersion"]:
         raise status.conflict(resource.group_resource, name)
+
+
+def _storage_key(resource: Resource, metadata: Object) -> str:
+    parts = (resource.group, resource.plural, metadata.get("namespace", ""), metadata["name"])
+    return "".join(f"/{part}" for part in parts if part)
 
 
 def require_resource_version(resource: Resource, obj: Object) -> None:

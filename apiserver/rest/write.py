@@ -1,6 +1,6 @@
 """Create, update, patch and apply over a store: merge, stamp, validate, compare-and-swap (rest.md A3.4, A3.5, A4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from apimachinery.types import Object
 from apiserver.resource import Resource
 from apiserver.rest import objects
 from apiserver.rest.context import Context
+from apiserver.rest.shape import check_patched_shape, check_shape
 from apiserver.rest.tracking import Configuration, Tracker, same, set_managed_fields
 from apiserver.storage.base import (
     ExistsError,
@@ -54,9 +55,14 @@ class Writer:
         self._context = context
         self._tracker = Tracker(context.now)
 
-    async def create(self, resource: Resource, namespace: str, document: Any, options: WriteOptions) -> Result:
-        """Store a new object. APIError 409 when it exists, 422 with all causes when it is invalid."""
-        checked = objects.check_shape(resource, document, options.field_validation)
+    async def create(
+        self, resource: Resource, namespace: str, document: Any, options: WriteOptions, duplicates: Sequence[str] = ()
+    ) -> Result:
+        """Store a new object. APIError 409 when it exists, 422 with all causes when it is invalid.
+
+        `duplicates` are sentences about keys that the client's document repeats.
+        """
+        checked = check_shape(resource, document, options.field_validation, duplicates)
         objects.check_namespace(resource, checked.object, namespace)
         generated = not checked.object["metadata"].get("name") and checked.object["metadata"].get("generateName")
         for attempt in range(_GENERATE_ATTEMPTS if generated else 1):
@@ -106,11 +112,12 @@ class Writer:
         name: str,
         document: Any,
         options: WriteOptions,
+        duplicates: Sequence[str] = (),
         *,
         status_only: bool = False,
     ) -> Result:
         """Replace an object (or its status). APIError 404, 409 when it changed meanwhile, 422 when invalid."""
-        checked = objects.check_shape(resource, document, options.field_validation)
+        checked = check_shape(resource, document, options.field_validation, duplicates)
         objects.check_namespace(resource, checked.object, namespace)
         objects.check_name(checked.object, name)
         objects.require_resource_version(resource, checked.object)
@@ -138,7 +145,8 @@ class Writer:
 
         def change(live: Object) -> Wish:
             patched = apply_patch(media_type, live, body, resource.schema)
-            checked = objects.check_patched(resource, patched, live, namespace, name, options.field_validation)
+            checked = check_patched_shape(resource, media_type, body, patched, options.field_validation)
+            objects.check_patched(resource, checked, live, namespace, name)
             managed = self._tracker.updated(resource, live, checked.object, options, status_only=status_only)
             return Wish(checked.object, managed, checked.warnings)
 
@@ -164,7 +172,8 @@ class Writer:
         def change(live: Object | None) -> Wish:
             applied = self._tracker.applied(resource, live, config.object, options, status_only=status_only)
             warnings = config.check_duplicates(options.field_validation)
-            checked = objects.check_patched(resource, applied.object, live, namespace, name, options.field_validation)
+            checked = check_shape(resource, applied.object, options.field_validation)
+            objects.check_patched(resource, checked, live, namespace, name)
             return Wish(checked.object, applied.managed_fields, [*warnings, *checked.warnings])
 
         key = Key(resource.group_resource, namespace, name)

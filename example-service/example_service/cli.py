@@ -2,22 +2,16 @@
 
 import argparse
 import asyncio
-import platform
 import sys
-import time
 from collections.abc import Sequence
-
-import uvloop
 
 from apimachinery.gvk import GroupVersion
 from apiserver import http1
 from apiserver.flags import FlagError, add_flags, parse_flags
-from apiserver.program import Program, run
 from apiserver.serving import ListenError
 from apiserver.storage.directory import DataDirectoryError
 from apiserver.tls import TLSConfigError
-from apiserver.version import program_commit, program_version
-from example_service.resources import GROUP, VERSION, Build, resources
+from example_service.identity import GROUP, VERSION
 
 _DESCRIPTION = """\
 An aggregated API server that serves example.grafana.app/v0alpha1: `runtime`, which tells about the process, and
@@ -36,13 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(_serve(given))
 
 
-def build() -> Build:
-    """The running program."""
-    return Build(
-        version=program_version(), commit=program_commit(), python=platform.python_version(), started=time.time()
-    )
-
-
 def _serve(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "example-apiserver",
@@ -55,7 +42,13 @@ def _serve(arguments: Sequence[str]) -> int:
         flags = parse_flags(parser.parse_args(arguments), [GroupVersion(GROUP, VERSION)])
     except FlagError as error:
         return _fail(str(error), 2)
-    program = Program(title="Example API", resources=resources(build()))
+    # Imported here: the health check, made every few seconds, needs none of the server.
+    import uvloop
+
+    from apiserver.program import Program, run
+    from example_service.resources import resources, running_build
+
+    program = Program(title="Example API", resources=resources(running_build()))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(program, flags))

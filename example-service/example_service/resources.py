@@ -1,14 +1,15 @@
 """The kinds of example.grafana.app/v0alpha1: what Grafana's own example API declares."""
 
+import platform
+import time
 from dataclasses import dataclass
 
 from apimachinery.identity import User
 from apimachinery.table import AGE_COLUMN, NAME_COLUMN, Column, human_duration
 from apimachinery.types import Object
 from apiserver.resource import Resource, Subresource, SubresourceRequest
-
-GROUP = "example.grafana.app"
-VERSION = "v0alpha1"
+from apiserver.version import program_commit, program_version
+from example_service.identity import GROUP, VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,13 @@ class Build:
     commit: str
     python: str
     started: float
+
+
+def running_build() -> Build:
+    """The build of this process, started now."""
+    return Build(
+        version=program_version(), commit=program_commit(), python=platform.python_version(), started=time.time()
+    )
 
 
 _DUMMY_SCHEMA: Object = {

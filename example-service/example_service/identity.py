@@ -1,0 +1,4 @@
+"""The group version that this server serves."""
+
+GROUP = "example.grafana.app"
+VERSION = "v0alpha1"
