@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apimachinery import authorization, status
 from apimachinery.identity import ANONYMOUS, UNAUTHENTICATED, User
-from apimachinery.options import Query, parse_query
+from apimachinery.options import Query, first, parse_go_duration, parse_query
 from apimachinery.request_info import RequestInfo, is_long_running, parse_request_info
 from apiserver import logs
 from apiserver.documents import Answer, DocumentSource
@@ -106,14 +106,17 @@ class _App:
 
     async def _answer(self, exchange: "_Exchange") -> Response:
         request = exchange.request
-        exchange.info = info = parse_request_info(request.method, request.url.path, exchange.query)
+        try:
+            exchange.info = info = parse_request_info(request.method, request.url.path, exchange.query)
+        except ValueError as error:
+            raise status.bad_request(f"failed to create RequestInfo: {error}") from None
         exchange.user = user = self._config.authenticate(request.scope) or _ANONYMOUS
         if not authorization.allowed(self._config.policy, user, info):
             raise status.unauthorized() if user is _ANONYMOUS else authorization.forbidden(user, info)
         if is_long_running(info):
             return await self._route(exchange, info, user)
         try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
+            async with asyncio.timeout(_deadline(exchange.query)):
                 return await self._route(exchange, info, user)
         except TimeoutError:
             raise status.timeout("request did not complete within the allotted timeout") from None
@@ -168,6 +171,18 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.code = message["status"]
         await self._send(message)
+
+
+def _deadline(query: Query) -> float:
+    """Seconds that a request may take: what `timeout` asks for, within the server's own limit; APIError 400."""
+    text = first(query, "timeout")
+    if not text:
+        return _DEADLINE_SECONDS
+    try:
+        asked = parse_go_duration(text)
+    except ValueError as error:
+        raise status.bad_request(f"invalid timeout specified in the request URL - {error}") from None
+    return min(asked, _DEADLINE_SECONDS) if asked > 0 else _DEADLINE_SECONDS
 
 
 def audit_id(headers: Mapping[str, str]) -> str:

@@ -34,7 +34,7 @@ def render(registry: CollectorRegistry) -> tuple[bytes, str]:
     Never OpenMetrics: there a gauge `aggregator_unavailable_apiservice` beside a counter of that name plus `_total`, as
     the originals have them, is not allowed.
     """
-    return exposition.generate_latest(registry), exposition.CONTENT_TYPE_LATEST
+    return exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
 
 
 def _scope(info: RequestInfo) -> str:

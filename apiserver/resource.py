@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from apimachinery.gvk import GroupKind, GroupResource, GroupVersion
 from apimachinery.identity import User
+from apimachinery.protobuf.message import Message
 from apimachinery.table import Column
 from apimachinery.types import Object
 from apiserver.strategy import Strategy
@@ -60,6 +61,8 @@ class Resource:
     """Dotted paths usable in field selectors besides metadata.name and metadata.namespace, e.g. `spec.host`."""
     virtual_list: Callable[[User], Awaitable[Object]] | None = None
     """For a resource without storage: answers list (and nothing else) with one document. `verbs` must be ("list",)."""
+    protobuf: Message | None = None
+    """The message that clients may send instead of JSON or YAML; answers are JSON all the same."""
     description: str = ""
 
     @property

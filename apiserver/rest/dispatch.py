@@ -1,27 +1,29 @@
 """HTTP in front of the verbs: from a parsed request to a response, for every declared resource."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from apimachinery import codec, patch, status
+from apimachinery import negotiation, patch, status
 from apimachinery.identity import User
 from apimachinery.options import (
     DeleteOptions,
     ListOptions,
     Query,
+    first,
     parse_bool,
     parse_delete_options,
     parse_list_options,
     parse_write_options,
 )
 from apimachinery.request_info import RequestInfo
+from apimachinery.selectors import FieldSelector
 from apiserver.registry import Registry
 from apiserver.resource import Resource, Subresource, SubresourceRequest
 from apiserver.rest import respond
+from apiserver.rest.bodies import media_type_of, read_body, read_delete_options, read_object
 from apiserver.rest.context import Context
 from apiserver.rest.objects import check_path_name
 from apiserver.rest.read import Reader
@@ -31,10 +33,8 @@ from apiserver.rest.tracking import decode_configuration
 from apiserver.rest.watch import Watcher
 from apiserver.rest.write import Writer
 
-BODY_LIMIT = 3 * 1024 * 1024
-"""Largest request body in bytes (rest.md A1.1)."""
-_BODY_TYPES = ("application/json", "application/yaml")
 _ITEM_VERBS = ("update", "patch")
+_READING_VERBS = ("get", "list", "watch")
 _PATCH_TYPES = (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_MERGE_PATCH, patch.APPLY_PATCH)
 
 
@@ -94,6 +94,9 @@ class Dispatcher:
         if info.subresource and not (info.subresource == "status" and resource.strategy.has_status):
             return await self._subresource(call)
         verb = self._verb(call)
+        if verb not in _READING_VERBS:
+            # Found out now, not after the change was made.
+            negotiation.choose(call.asked.accept, as_kinds=respond.ALL_KINDS)
         if resource.virtual_list is not None:
             return self._responder.virtual(call.asked, resource, await resource.virtual_list(user))
         return await self._handlers[verb](call)
@@ -125,7 +128,7 @@ class Dispatcher:
         return respond.document(call.asked, content)
 
     async def _get(self, call: Call) -> Response:
-        version = next(iter(call.query.get("resourceVersion", ())), "")
+        version = first(call.query, "resourceVersion")
         stored = await self._verbs.reader.get(call.resource, call.namespace, call.info.name, version)
         return self._responder.item(call.asked, call.resource, stored)
 
@@ -140,32 +143,38 @@ class Dispatcher:
     @staticmethod
     def _watch_options(call: Call) -> ListOptions:
         """A watch of one item is a watch of the collection with a field selector."""
-        query: dict[str, Any] = {**call.query, "watch": ["true"]}
-        if call.info.name and call.info.verb == "get":
-            query["fieldSelector"] = [f"metadata.name={call.info.name}"]
-        return parse_list_options(query)
+        options = parse_list_options({**call.query, "watch": ["true"]})
+        name = next(iter(_after_resource(call.info)), "")
+        if not name:
+            return options
+        if options.field_selector.empty:
+            return replace(options, field_selector=FieldSelector([("metadata.name", "=", name)]))
+        if options.field_selector.exact("metadata.name") != name:
+            raise status.bad_request("fieldSelector metadata.name doesn't match requested name")
+        return options
 
     async def _create(self, call: Call) -> Response:
         options = parse_write_options(call.query, kind="CreateOptions", user_agent=call.asked.user_agent)
-        document = await self._document(call)
-        result = await self._verbs.writer.create(call.resource, call.namespace, document, options)
+        body = await read_object(call.request, call.resource, options.field_validation)
+        result = await self._verbs.writer.create(call.resource, call.namespace, body.content, options, body.duplicates)
         return self._responder.item(call.asked, call.resource, result.stored, code=201, warnings=result.warnings)
 
     async def _update(self, call: Call) -> Response:
         options = parse_write_options(call.query, kind="UpdateOptions", user_agent=call.asked.user_agent)
-        document = await self._document(call)
+        body = await read_object(call.request, call.resource, options.field_validation)
         result = await self._verbs.writer.update(
             call.resource,
             call.namespace,
             call.info.name,
-            document,
+            body.content,
             options,
+            body.duplicates,
             status_only=call.info.subresource == "status",
         )
         return self._responder.item(call.asked, call.resource, result.stored, warnings=result.warnings)
 
     async def _patch(self, call: Call) -> Response:
-        media_type = codec.body_media_type(call.request.headers.get("content-type", ""))
+        media_type = media_type_of(call.request)
         if media_type not in _PATCH_TYPES:
             raise status.unsupported_media_type(_PATCH_TYPES)
         applies = media_type == patch.APPLY_PATCH
@@ -191,7 +200,7 @@ class Dispatcher:
             return self._responder.item(call.asked, call.resource, removal.stored, code=code)
         uid = removal.stored.object["metadata"].get("uid", "")
         done = status.success(call.resource.group_resource, call.info.name, uid)
-        return respond.document(call.asked, done)
+        return respond.untransformed(call.asked, done)
 
     async def _delete_collection(self, call: Call) -> Response:
         options = await self._delete_options(call)
@@ -201,32 +210,25 @@ class Dispatcher:
 
     @staticmethod
     async def _delete_options(call: Call) -> DeleteOptions:
-        body = await read_body(call.request)
-        content = None
-        if body.strip():
-            media_type = codec.body_media_type(call.request.headers.get("content-type", ""))
-            content = _decode(body, media_type)
-        return parse_delete_options(call.query, content)
-
-    @staticmethod
-    async def _document(call: Call) -> Any:
-        media_type = codec.body_media_type(call.request.headers.get("content-type", ""))
-        if media_type not in _BODY_TYPES:
-            raise status.unsupported_media_type(_BODY_TYPES)
-        return _decode(await read_body(call.request), media_type)
+        return parse_delete_options(call.query, await read_delete_options(call.request))
 
 
-def _decode(body: bytes, media_type: str) -> Any:
-    if media_type not in _BODY_TYPES:
-        raise status.unsupported_media_type(_BODY_TYPES)
-    return codec.decode_body(body, media_type)
+def _after_resource(info: RequestInfo) -> list[str]:
+    """The segments of the path after the resource: at most a name and a subresource mean something."""
+    parts = info.path.strip("/").split("/")[2 if info.path.startswith("/api/") else 3 :]
+    if info.verb == "watch" and parts[0] == "watch":
+        parts = parts[1:]
+    return parts[3 if info.namespace else 1 :]
 
 
 def _scope_fits(resource: Resource, info: RequestInfo) -> bool:
     """Namespaced items live under a namespace, cluster-scoped ones do not."""
+    named = _after_resource(info)
+    if len(named) > (1 if info.verb == "watch" else 2):
+        return False
     if not resource.namespaced:
         return not info.namespace
-    return bool(info.namespace) or not info.name
+    return bool(info.namespace) or not named
 
 
 def asked_of(request: Request, query: Query) -> Asked:
@@ -242,19 +244,3 @@ def asked_of(request: Request, query: Query) -> Asked:
 
 def not_found_page() -> Response:
     return PlainTextResponse("404 page not found\n", 404, headers={"x-content-type-options": "nosniff"})
-
-
-async def read_body(request: Request) -> bytes:
-    """The request body; APIError 413 as soon as it is known to be over the limit."""
-    too_large = status.request_entity_too_large(f"limit is {BODY_LIMIT}")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > BODY_LIMIT:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from apimachinery import status
+from apimachinery.field_errors import quote
 from apimachinery.listing import continue_expired, decode_continue, encode_continue, list_expired
 from apimachinery.options import ListOptions
 from apimachinery.selectors import FieldSelector, LabelSelector
@@ -13,6 +14,7 @@ from apiserver.resource import Resource
 from apiserver.rest.context import Context
 from apiserver.storage.base import ExpiredError, Key, NotFoundError, Snapshot, Stored
 
+_REVISION_DIGITS = 20
 _BEHIND_SECONDS = 3.0
 """How long a read waits for a revision that is not there yet (rest.md A7.2)."""
 
@@ -80,7 +82,7 @@ class Reader:
                 raise continue_expired(token) from None
         version = options.resource_version
         if version not in ("", "0"):
-            revision = parse_revision(version)
+            revision = _parse_list_revision(version)
             await self.wait_for(revision)
             if options.resource_version_match == "Exact" or (options.limit and not options.resource_version_match):
                 return await self._exact(resource, namespace, revision), ""
@@ -94,10 +96,30 @@ class Reader:
 
 
 def parse_revision(text: str) -> int:
-    """A resourceVersion as a number; APIError 400 when it is none."""
-    if not text.isascii() or not text.isdigit():
-        raise status.bad_request(f"invalid resource version: {text}")
+    """A resourceVersion as a number; APIError 500 when it is none (the originals take it for a failure of storage)."""
+    fault = _revision_fault(text)
+    if fault:
+        raise status.APIError(500, "", fault)
     return int(text)
+
+
+def _parse_list_revision(text: str) -> int:
+    """As `parse_revision`, but APIError 400: lists look at the text earlier."""
+    fault = _revision_fault(text)
+    if fault:
+        raise status.bad_request(f"invalid resource version: {fault}")
+    return int(text)
+
+
+def _revision_fault(text: str) -> str:
+    if not text.isascii() or not text.isdigit():
+        fault = "invalid syntax"
+    elif len(text.lstrip("0")) > _REVISION_DIGITS or int(text) >= 2**64:
+        fault = "value out of range"
+    else:
+        return ""
+    quoted = quote(text)
+    return f"resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: {fault}"
 
 
 def selection(resource: Resource, options: ListOptions) -> Callable[[Object], bool] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from apimachinery import codec, negotiation, table
+from apimachinery import codec, negotiation, status, table
 from apimachinery.field_errors import quote
 from apimachinery.negotiation import Choice
 from apimachinery.options import Query
@@ -18,8 +18,9 @@ from apiserver.rest.read import Page
 from apiserver.rest.watch import Output
 from apiserver.storage.base import Stored
 
-ITEM_KINDS = ("Table", "PartialObjectMetadata")
-LIST_KINDS = ("Table", "PartialObjectMetadataList")
+ALL_KINDS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+"""What objects and lists can be converted to. Which of the metadata kinds fits is found out too late for the next clause
+of an Accept header: asking for the wrong one is an error (rest.md A1.2)."""
 _GZIP_OVER_BYTES = 128 * 1024
 _GZIP_LEVEL = 1
 """As the originals: large lists are compressed for the network, not for the archive."""
@@ -55,7 +56,7 @@ class Responder:
     def item(
         self, asked: Asked, resource: Resource, stored: Stored, *, code: int = 200, warnings: Sequence[str] = ()
     ) -> Response:
-        choice = negotiation.choose(asked.accept, as_kinds=ITEM_KINDS)
+        choice = negotiation.choose(asked.accept, as_kinds=ALL_KINDS)
         plain = choice.as_kind == "" and choice.media_type == "application/json"
         if plain and not (choice.pretty or asked.pretty):
             return finish(asked, stored.json + b"\n", choice.media_type, code=code, warnings=warnings)
@@ -65,10 +66,13 @@ class Responder:
             document = self._table(asked, resource, [document], {"resourceVersion": version}, choice)
         elif choice.as_kind == "PartialObjectMetadata":
             document = table.partial_object_metadata(document, version=choice.version)
+        elif choice.as_kind == "PartialObjectMetadataList":
+            found = f"the requested object is not a list (*{resource.version}.{resource.kind})"
+            raise status.not_acceptable(f"you requested PartialObjectMetadataList, but {found}")
         return encoded(asked, document, choice, code=code, warnings=warnings)
 
     def page(self, asked: Asked, resource: Resource, page: Page) -> Response:
-        choice = negotiation.choose(asked.accept, as_kinds=LIST_KINDS)
+        choice = negotiation.choose(asked.accept, as_kinds=ALL_KINDS)
         plain = choice.as_kind == "" and choice.media_type == "application/json"
         if plain and not (choice.pretty or asked.pretty):
             return finish(asked, _list_json(resource, page), choice.media_type)
@@ -77,6 +81,9 @@ class Responder:
             document = self._table(asked, resource, documents, page.metadata, choice)
         elif choice.as_kind == "PartialObjectMetadataList":
             document = table.partial_object_metadata_list(page.metadata, documents, version=choice.version)
+        elif choice.as_kind == "PartialObjectMetadata":
+            found = f"the requested object is a list (*{resource.version}.{resource.list_kind})"
+            raise status.not_acceptable(f"you requested PartialObjectMetadata, but {found}")
         else:
             head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": page.metadata}
             document = {**head, "items": documents}
@@ -157,8 +164,13 @@ def _list_json(resource: Resource, page: Page) -> bytes:
     return b"".join((head[:-1], b',"items":[', b",".join([stored.json for stored in page.items]), b"]}\n"))
 
 
+def untransformed(asked: Asked, content: Object) -> Response:
+    """The Status of a delete: conversions that the client asked for do not apply to it."""
+    return encoded(asked, content, negotiation.choose(asked.accept, as_kinds=ALL_KINDS))
+
+
 def document(asked: Asked, content: Object, *, code: int = 200) -> Response:
-    """A document that has only its own form, e.g. the Status of a delete."""
+    """A document that has only its own form."""
     return encoded(asked, content, negotiation.choose(asked.accept), code=code)
 
 
@@ -187,7 +199,7 @@ def failure(asked: Asked, error: APIError) -> Response:
 
 def finish(asked: Asked, body: bytes, media_type: str, *, code: int = 200, warnings: Sequence[str] = ()) -> Response:
     headers = dict(NO_CACHE)
-    if len(body) > _GZIP_OVER_BYTES and "gzip" in asked.accept_encoding:
+    if len(body) > _GZIP_OVER_BYTES and _takes_gzip(asked.accept_encoding):
         body = gzip.compress(body, _GZIP_LEVEL)
         headers["content-encoding"] = "gzip"
         headers["vary"] = "Accept-Encoding"
@@ -197,6 +209,10 @@ def finish(asked: Asked, body: bytes, media_type: str, *, code: int = 200, warni
         # Header values are ASCII; Go escapes the rest, so do we.
         response.headers.append("warning", f"299 - {quote(text)}".encode("ascii", "backslashreplace").decode())
     return response
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    return any(clause.partition(";")[0].strip() == "gzip" for clause in accept_encoding.split(","))
 
 
 def _within_budget(warnings: Sequence[str]) -> list[str]:

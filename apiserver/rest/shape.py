@@ -5,6 +5,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
+
 from apimachinery import codec, patch, status
 from apimachinery import schema as schemas
 from apimachinery.field_errors import Path, invalid, quote
@@ -104,18 +106,15 @@ def _deduplicate_owners(metadata: Object, patched: str) -> list[str]:
     owners: list[Object] = metadata.get("ownerReferences") or []
     if len(owners) < 2:
         return []
-    kept: list[Object] = []
-    seen: dict[str, list[Object]] = {}
+    kept: dict[bytes, Object] = {}
     dropped: list[str] = []
     for owner in owners:
-        uid = str(owner.get("uid", ""))
-        same_uid = seen.setdefault(uid, [])
-        if owner in same_uid:
-            dropped.append(uid)
+        identity = orjson.dumps(owner, option=orjson.OPT_SORT_KEYS)
+        if identity in kept:
+            dropped.append(str(owner.get("uid", "")))
         else:
-            same_uid.append(owner)
-            kept.append(owner)
+            kept[identity] = owner
     if not dropped:
         return []
-    metadata["ownerReferences"] = kept
+    metadata["ownerReferences"] = list(kept.values())
     return [_OWNERS.format(after=patched, uids=", ".join(dropped))]

@@ -1,5 +1,6 @@
 """The storage contract: compare-and-swap on objects, one revision counter, watches from a revision."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -22,25 +23,82 @@ class Key:
     name: str
 
 
+DECODED_BYTES: Final = 2 * 1024 * 1024
+"""How much JSON is kept decoded as well, in a process. Decoded objects take four to five times their JSON."""
+
+
 class Stored:
     """One revision of an object; shared by everybody who reads it, so `object` must never be mutated.
 
-    `object` holds `metadata.resourceVersion` equal to `revision`. `json` is encoded once, at first use.
+    `object` holds `metadata.resourceVersion` equal to `revision`. What is kept is the JSON: an object that comes from
+    a store is decoded when it is asked for, and only those that were asked for lately stay decoded. Decoding 1 kB takes
+    about 5 µs; keeping every object decoded would take several times the memory of the JSON, and the garbage
+    collector's time with it.
     """
 
-    __slots__ = ("_json", "key", "object", "revision")
+    __slots__ = ("_json", "_object", "key", "revision")
 
-    def __init__(self, key: Key, obj: Object, revision: int, json: bytes | None = None) -> None:
+    def __init__(self, key: Key, obj: Object, revision: int) -> None:
+        """For an object at hand, which is encoded at most once, at first use."""
         self.key = key
-        self.object = obj
         self.revision = revision
-        self._json = json
+        self._object: Object | None = obj
+        self._json: bytes | None = None
+
+    @classmethod
+    def of_json(cls, key: Key, json: bytes, revision: int) -> "Stored":
+        """For an encoded object; `json` must hold the names in `key`, and `revision`."""
+        stored = cls.__new__(cls)
+        stored.key = key
+        stored.revision = revision
+        stored._object = None
+        stored._json = json
+        return stored
 
     @property
     def json(self) -> bytes:
         if self._json is None:
-            self._json = orjson.dumps(self.object)
+            self._json = orjson.dumps(self._object)
         return self._json
+
+    @property
+    def object(self) -> Object:
+        """The object. To be read on the thread of the event loop only; `decoded` works on any."""
+        obj = self._object
+        if obj is None:
+            obj = self._object = orjson.loads(self.json)
+            _decoded.keep(self)
+        return obj
+
+    def decoded(self) -> Object:
+        """The object, without keeping it decoded: for passes over many objects. Shared all the same, perhaps."""
+        obj = self._object
+        return orjson.loads(self.json) if obj is None else obj
+
+    def forget_decoded(self) -> None:
+        """Keep the JSON alone."""
+        if self._json is not None:
+            self._object = None
+
+
+class _Decoded:
+    """The objects that were decoded last. First in, first out: counting uses would cost more than decoding again."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._kept: deque[Stored] = deque()
+
+    def keep(self, stored: Stored) -> None:
+        self._kept.append(stored)
+        self._size += len(stored.json)
+        while self._size > self._limit and len(self._kept) > 1:
+            oldest = self._kept.popleft()
+            self._size -= len(oldest.json)
+            oldest.forget_decoded()
+
+
+_decoded: Final = _Decoded(DECODED_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +182,18 @@ class Watch(Protocol):
 
     def drain(self, limit: int = 256) -> list[Event]:
         """The events that can be had without waiting, at most `limit`; lets a writer send them in one piece."""
+        ...
+
+    async def wait(self, until: float) -> bool:
+        """Return when there is an event to drain, or when the event loop's clock reaches `until`.
+
+        False as soon as iteration would end. Cheap for thousands of watches: one future each, and a timer that is
+        kept as long as `until` stays the same.
+        """
+        ...
+
+    def end(self) -> None:
+        """End the watch from outside, as if the store had closed; what was not read yet is dropped."""
         ...
 
 

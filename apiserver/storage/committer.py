@@ -110,7 +110,7 @@ class Committer:
             return
         step.temporary = os.path.join(step.directory, f"{TEMPORARY}{next(self._numbers)}")
         step.descriptor = self._files.create(step.temporary)
-        self._files.write(step.descriptor, orjson.dumps(step.change.stored.object, option=_READABLE))
+        self._files.write(step.descriptor, orjson.dumps(step.change.stored.decoded(), option=_READABLE))
 
     def _ensure_directory(self, parts: Iterable[str]) -> str:
         """The path of a directory whose own entry is durable, too."""

@@ -19,16 +19,23 @@ from apiserver.storage.base import Event, ExpiredError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLimits:
-    """How much of the past each resource remembers; whichever limit is reached first."""
+    """How much of the past each resource remembers; whichever limit is reached first. Nothing is forgotten for its age.
+
+    Clients expect to come back after 75 s, or after a few thousand events, without listing again (rest.md A5.2). The
+    defaults remember 80 s of 100 changes a second of objects up to 8 kB, and days of a quiet resource.
+    """
 
     events: int = 8192
-    """Number of events; a few thousand let clients reconnect without listing again (rest.md A5.2)."""
+    """Number of events."""
 
     bytes: int = 64 * 1024 * 1024
     """Sum of the JSON sizes of the remembered objects; keeps large objects from filling memory."""
 
 
 DEFAULT_LIMITS: Final = HistoryLimits()
+
+
+_WOKEN_AT_ONCE: Final = 32
 
 
 class Channel:
@@ -84,6 +91,29 @@ class Channel:
                 del self._waiting[subscription.namespace]
 
 
+class Waker:
+    """Wakes waiting subscriptions, a few in each pass of the event loop.
+
+    A woken watcher encodes and sends, so waking a thousand at once would keep every other request waiting for as long
+    as all of that takes. While a watcher is in the queue further events join it, so that a server at its limit sends
+    fewer and larger pieces, instead of falling behind.
+    """
+
+    def __init__(self) -> None:
+        self._queue: deque[Subscription] = deque()
+
+    def add(self, subscription: "Subscription") -> None:
+        if not self._queue:
+            asyncio.get_running_loop().call_soon(self._wake)
+        self._queue.append(subscription)
+
+    def _wake(self) -> None:
+        for _ in range(min(_WOKEN_AT_ONCE, len(self._queue))):
+            self._queue.popleft().interrupt()
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._wake)
+
+
 class Fanout:
     """The channels of a store and its newest revision. `revision` is what the store begins at."""
 
@@ -94,6 +124,7 @@ class Fanout:
         self._limits = limits
         self._channels: dict[GroupResource, Channel] = {}
         self._open: set[Subscription] = set()
+        self.waker = Waker()
 
     def channel(self, resource: GroupResource) -> Channel:
         channel = self._channels.get(resource)
@@ -136,6 +167,8 @@ class Subscription:
         self._ended = False
         self._asleep = False
         self._wakeup: asyncio.Future[None] | None = None
+        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "Subscription":
         self._seen = self._fanout.revision if self._since is None else self._since
@@ -146,8 +179,13 @@ class Subscription:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended = True
         self._fanout.left(self)
+        self.end()
+        self._set_timer(None)
+
+    def end(self) -> None:
+        """End the watch; whoever waits is told at once."""
+        self._ended = True
         self.interrupt()
 
     def __aiter__(self) -> "Subscription":
@@ -159,9 +197,22 @@ class Subscription:
             if event is not None:
                 self._take(event)
                 return event
-            if self._ended or self._fanout.closed:
+            if self._is_over():
                 raise StopAsyncIteration
             await self._wait()
+
+    async def wait(self, until: float) -> bool:
+        """Return when there is an event, or at the event loop's time `until`; False when the watch is over."""
+        if self._peek() is None:
+            if self._is_over():
+                return False
+            if asyncio.get_running_loop().time() < until:
+                self._set_timer(until)
+                await self._wait()
+        return self._peek() is not None or not self._is_over()
+
+    def _is_over(self) -> bool:
+        return self._ended or self._fanout.closed
 
     def drain(self, limit: int = 256) -> list[Event]:
         """The events that can be had without waiting, at most `limit`."""
@@ -184,7 +235,7 @@ class Subscription:
         """Event `number` is the first one of interest since this subscription began to wait."""
         self._asleep = False
         self._position = number
-        self.interrupt()
+        self._fanout.waker.add(self)
 
     def interrupt(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
@@ -210,6 +261,19 @@ class Subscription:
     def _take(self, event: Event) -> None:
         self._position += 1
         self._seen = event.revision
+
+    def _set_timer(self, due: float | None) -> None:
+        """Interrupt at `due`. A timer that is set for the same time is kept: most waits of a watch end at one time."""
+        if due == self._due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._time_is_up) if due is not None else None
+
+    def _time_is_up(self) -> None:
+        self._due = self._timer = None
+        self.interrupt()
 
     async def _wait(self) -> None:
         self._wakeup = asyncio.get_running_loop().create_future()

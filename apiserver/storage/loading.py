@@ -96,7 +96,10 @@ class Loader:
             revision = ceiling.parse(str(metadata.get("resourceVersion")).encode())
         except ValueError as error:
             raise ValueError("has no valid metadata.resourceVersion") from error
-        return Stored(inside, obj, revision)
+        try:
+            return Stored.of_json(inside, orjson.dumps(obj, option=orjson.OPT_SORT_KEYS), revision)
+        except orjson.JSONEncodeError as error:
+            raise ValueError(f"cannot be encoded: {error}") from error
 
     def _set_aside(self, path: str, name: str, names: set[str], reason: str) -> None:
         source = os.path.join(path, name)

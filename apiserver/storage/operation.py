@@ -59,7 +59,7 @@ def decide(operation: Operation, current: Stored | None, revision: int) -> Event
         raise RevisionMismatchError(current)
     if isinstance(operation, Update):
         return Event("MODIFIED", _stored(operation.key, operation.obj, revision), current, revision)
-    last = Stored(operation.key, _at(current.object, revision), revision)
+    last = _encoded(operation.key, current.decoded(), revision)
     return Event("DELETED", last, current, revision)
 
 
@@ -72,12 +72,12 @@ def _stored(key: Key, obj: Object, revision: int) -> Stored:
         # A file is found again by the names inside it, so they have to agree with the key from the start.
         raise InvalidObjectError(f"{key}: metadata names {named[0]!r}/{named[1]!r}")
     try:
-        json = orjson.dumps(_at(obj, revision), option=orjson.OPT_SORT_KEYS)
+        return _encoded(key, obj, revision)
     except orjson.JSONEncodeError as error:
         raise InvalidObjectError(f"{key}: {error}") from error
-    # Decoding what was encoded is the cheapest deep copy there is, and it makes memory equal to what a restart loads.
-    return Stored(key, orjson.loads(json), revision, json)
 
 
-def _at(obj: Object, revision: int) -> Object:
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
+def _encoded(key: Key, obj: Object, revision: int) -> Stored:
+    """The object as it will be read: encoding is a deep copy, and makes memory equal to what a restart loads."""
+    at_revision = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
+    return Stored.of_json(key, orjson.dumps(at_revision, option=orjson.OPT_SORT_KEYS), revision)

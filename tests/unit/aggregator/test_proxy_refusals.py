@@ -213,7 +213,7 @@ async def test_a_head_beyond_the_limit_is_431(pki: PKI) -> None:
 async def _get(pki: PKI, apiservice_port: int, ca: bytes | None, **options: object) -> tuple[int, bytes]:
     insecure = bool(options.get("insecure"))
     async with (
-        proxy(pki, [apiservice(apiservice_port, ca, insecure=insecure)]) as front,
+        proxy(pki, [apiservice(apiservice_port, ca, insecure=insecure)], limits=Limits(handshake_seconds=1)) as front,
         client(pki, front) as caller,
     ):
         found = await caller.get()
