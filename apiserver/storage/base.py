@@ -22,6 +22,10 @@ class Key:
     namespace: str
     name: str
 
+    def __str__(self) -> str:
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.resource} {name}"
+
 
 DECODED_BYTES: Final = 2 * 1024 * 1024
 """How much JSON is kept decoded as well, in a process. Decoded objects take four to five times their JSON."""
