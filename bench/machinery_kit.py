@@ -91,9 +91,7 @@ class Connection:
         """The body of the answer; RuntimeError unless it is 2xx."""
         self._writer.write(data)
         head = await self._reader.readuntil(b"\r\n\r\n")
-        size = next(
-            int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-        )
+        size = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         body = await self._reader.readexactly(size)
         if not head.startswith(b"HTTP/1.1 2"):
             raise RuntimeError(f"{head.split(b' ', 2)[1].decode()}: {body[:300].decode(errors='replace')}")

@@ -24,8 +24,10 @@ def describe(error: BaseException | None, where: str) -> str:
         return f"tls: {(error.reason or 'handshake failure').replace('_', ' ').lower()}"
     if isinstance(error, socket.gaierror):
         return f"dial tcp: lookup {where.rpartition(':')[0]}: {error.strerror or 'no such host'}"
-    if isinstance(error, TimeoutError | ConnectionAbortedError) and getattr(error, "errno", None) is None:
+    if isinstance(error, TimeoutError) and error.errno is None:
         return f"dial tcp {where}: i/o timeout"
+    if isinstance(error, ConnectionAbortedError) and error.errno is None:
+        return "net/http: TLS handshake timeout"
     if isinstance(error, OSError):
         number = error.errno
         reason = os.strerror(number).lower() if number else (str(error) or "connection failed").lower()

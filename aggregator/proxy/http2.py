@@ -70,7 +70,8 @@ class _Request:
             metrics.long_running -= long_running
             seconds = time.monotonic() - self._began
             counters = metrics.route(self._route)
-            counters.observe(self._method, self._code or CLIENT_CLOSED, seconds, not long_running)
+            method = self._method if self._method in METHODS else b"OTHER"
+            counters.observe(method, self._code or CLIENT_CLOSED, seconds, not long_running)
 
     def _verdict(self) -> Reply | tuple[RequestHead, Forward, Endpoint]:
         plane = self._plane
@@ -111,6 +112,8 @@ class _Request:
         exchange.request_complete = bodyless
         target = forward.target
         seconds = None if target.long_running else target.seconds
+        if target.long_running:
+            self._plane.watches.add(exchange)
         try:
             async with asyncio.timeout(seconds):
                 await self._exchange(exchange, endpoint, block, bodyless, head.chunked)
@@ -120,6 +123,7 @@ class _Request:
             discovery = target.discovery and not forward.route.local
             await self._reply(text(503, UNREACHABLE + CONTEXT_DEADLINE) if discovery else GATEWAY_TIMEOUT)
         finally:
+            self._plane.watches.discard(exchange)
             exchange.release()
 
     async def _exchange(
@@ -216,6 +220,7 @@ class _StreamExchange:
         self._head: tuple[int, ResponseHead] | None = None
         self._pieces: deque[bytes] = deque()
         self._held = 0
+        self._at_line_end = False
         self._complete = False
         self._broken = False
         self._gone = False
@@ -281,6 +286,15 @@ class _StreamExchange:
         self._gone = True
         self._news.set()
 
+    def end_watch(self) -> bool:
+        """End the response between two of its lines, as if the server had; False if it is not there."""
+        if self._head is None or not self._at_line_end:
+            return False
+        self.release()
+        self._complete = True
+        self._news.set()
+        return True
+
     def release(self) -> None:
         """The stream is over: give up what is still in progress."""
         if self._dial is not None:
@@ -319,6 +333,7 @@ class _StreamExchange:
     def response_body(self, data: bytes) -> None:
         self._pieces.append(data)
         self._held += len(data)
+        self._at_line_end = data.endswith(b"\n")
 
     def response_end(self, trailers: bytes) -> None:
         self._upstream = None

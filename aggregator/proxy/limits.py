@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     head_bytes: int = 1024 * 1024
-    """Largest request head; a larger one is answered 431."""
+    """Largest head. A larger one of a client is answered 431, of a backend 503."""
     head_seconds: float = 32.0
     """From the first byte of a request head to its last."""
     idle_seconds: float = 90.0

@@ -50,6 +50,12 @@ class ClientConnection(Protocol):
     def abort(self) -> None: ...
 
 
+class WatchStream(Protocol):
+    """A response on an HTTP/2 stream as the shutdown sees it."""
+
+    def end_watch(self) -> bool: ...
+
+
 class AuditIds:
     """Ids in the form of a version 4 UUID: random once per process, counting after that, which costs little."""
 
@@ -118,6 +124,8 @@ class Plane:
         self.plans: dict[tuple[Identity, bytes], Plan] = {}
         self.audit_ids = AuditIds()
         self.connections: set[ClientConnection] = set()
+        self.watches: set[WatchStream] = set()
+        """Long-running responses over HTTP/2."""
         self.draining = False
         self.debug = False
         """Whether each request is logged; looked up once per sweep."""

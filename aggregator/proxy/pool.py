@@ -47,6 +47,7 @@ class Endpoint:
         self.where = authority
         self.authority = authority.encode()
         self.local = local
+        self.head_bytes = pools.limits.head_bytes
         self.retired = False
         """No route leads here any more: connections close as they become unused."""
         self.connections: set[UpstreamConnection] = set()

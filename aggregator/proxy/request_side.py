@@ -121,6 +121,7 @@ class RequestSide(ClientSide):
             self.reply(text(400, f"400 Bad Request: {error}", close=True))
             return
         if method not in METHODS:
+            self.method = b"OTHER"
             self.reply(METHOD_REFUSED)
             return
         if self._per_request_identity:

@@ -123,10 +123,10 @@ class Proxy:
             connection.drain()
         http2 = asyncio.get_running_loop().create_task(self._http2.drain(grace_seconds), name="proxy-http2-drain")
         deadline = time.monotonic() + grace_seconds
-        if plane.connections and watch_grace_seconds > 0:
+        if watch_grace_seconds > 0 and (plane.connections or plane.watches):
             await self._wait_idle(min(watch_grace_seconds, grace_seconds))
-        for connection in list(plane.connections):
-            connection.end_watch()
+        for item in (*plane.connections, *plane.watches):
+            item.end_watch()
         await self._wait_idle(max(0.0, deadline - time.monotonic()))
         await http2
         if plane.connections:
@@ -147,7 +147,7 @@ class Proxy:
         return len(self.plane.connections) + len(self._http2)
 
     async def _wait_idle(self, seconds: float) -> None:
-        if not self.plane.connections:
+        if not self.plane.connections and not self.plane.watches:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -79,6 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = exchange
         self.phase = _HEAD
         self.answered = False
+        self._remaining = 0
 
     def release(self) -> None:
         """The exchange gives this connection up in the middle: it cannot be used again."""
@@ -181,8 +182,12 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self.phase == _DONE:
             self._finish()
-        else:
-            exchange.flush()
+            return
+        exchange.flush()
+        if self.phase == _HEAD:
+            self._remaining += len(data)
+            if self._remaining > self.endpoint.head_bytes:
+                self._give_up(UpstreamFailure(f"server response headers exceeded {self.endpoint.head_bytes} bytes"))
 
     def eof_received(self) -> None:
         return None
@@ -288,16 +293,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _broken(self, error: Exception) -> None:
         """The response is not HTTP, or the exchange gave up while it was being read."""
-        exchange, self.exchange = self.exchange, None
         cause = error.__context__
+        if isinstance(cause, UpstreamFailure | ValueError):
+            self._give_up(UpstreamFailure(str(cause)))
+        else:
+            self._give_up(UpstreamFailure(f"malformed HTTP response: {error}"))
+
+    def _give_up(self, failure: UpstreamFailure) -> None:
+        exchange, self.exchange = self.exchange, None
         if self.phase != _CLOSED:
             self.phase = _CLOSED
             self.transport.abort()
         if exchange is not None:
-            text = (
-                str(cause) if isinstance(cause, UpstreamFailure | ValueError) else f"malformed HTTP response: {error}"
-            )
-            exchange.upstream_lost(UpstreamFailure(text), True)
+            exchange.upstream_lost(failure, True)
 
     def close(self) -> None:
         """Close an unused connection."""

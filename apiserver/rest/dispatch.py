@@ -148,7 +148,7 @@ class Dispatcher:
         if not name:
             return options
         if options.field_selector.empty:
-            return replace(options, field_selector=FieldSelector([("metadata.name", "=", name)]))
+            return replace(options, field_selector=FieldSelector((("metadata.name", "=", name),)))
         if options.field_selector.exact("metadata.name") != name:
             raise status.bad_request("fieldSelector metadata.name doesn't match requested name")
         return options

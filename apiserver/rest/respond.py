@@ -1,11 +1,11 @@
 """Negotiated answers: objects, lists, tables, metadata, Status errors and watch streams (rest.md A1)."""
 
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import orjson
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from apimachinery import codec, negotiation, status, table
 from apimachinery.field_errors import quote
@@ -15,12 +15,16 @@ from apimachinery.status import APIError
 from apimachinery.types import Object
 from apiserver.resource import Resource
 from apiserver.rest.read import Page
-from apiserver.rest.watch import Output
+from apiserver.rest.stream import EventEncoder, Form, WatchResponse
+from apiserver.rest.watch import EventStream
 from apiserver.storage.base import Stored
 
 ALL_KINDS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
-"""What objects and lists can be converted to. Which of the metadata kinds fits is found out too late for the next clause
-of an Accept header: asking for the wrong one is an error (rest.md A1.2)."""
+"""What objects and lists can be converted to.
+
+Which of the metadata kinds fits shows too late for the next clause of an Accept header: asking for the wrong one is an
+error (rest.md A1.2).
+"""
 _GZIP_OVER_BYTES = 128 * 1024
 _GZIP_LEVEL = 1
 """As the originals: large lists are compressed for the network, not for the archive."""
@@ -47,11 +51,12 @@ class Asked:
         return next(iter(self.query.get("includeObject", ())), "")
 
 
-@dataclass(frozen=True, slots=True)
 class Responder:
     """Turns results into responses. `now` is the clock that ages in tables are counted from."""
 
-    now: Callable[[], float]
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self._encoder = EventEncoder(now)
 
     def item(
         self, asked: Asked, resource: Resource, stored: Stored, *, code: int = 200, warnings: Sequence[str] = ()
@@ -96,47 +101,12 @@ class Responder:
             document = self._table(asked, resource, [document], {}, choice)
         return encoded(asked, document, choice)
 
-    def stream(self, asked: Asked, resource: Resource, events: AsyncIterator[list[Output]]) -> Response:
+    def stream(self, asked: Asked, resource: Resource, events: EventStream) -> Response:
         kinds = ("Table", "PartialObjectMetadata")
         choice = negotiation.choose(asked.accept, as_kinds=kinds, stream=True)
         include = table.parse_include_object(asked.include_object)
-        return StreamingResponse(
-            self._lines(resource, events, choice, include), media_type=choice.media_type, headers=dict(NO_CACHE)
-        )
-
-    async def _lines(
-        self, resource: Resource, events: AsyncIterator[list[Output]], choice: Choice, include: table.IncludeObject
-    ) -> AsyncIterator[bytes]:
-        first = True
-        async for batch in events:
-            lines: list[bytes] = []
-            for output in batch:
-                lines.append(self._line(resource, output, choice, include, headers=first))
-                first = first and output.type == "ERROR"
-            yield b"".join(lines)
-
-    def _line(
-        self, resource: Resource, output: Output, choice: Choice, include: table.IncludeObject, *, headers: bool
-    ) -> bytes:
-        head = b'{"type":"' + output.type.encode() + b'","object":'
-        if output.type == "ERROR" or not choice.as_kind:
-            body = output.stored.json if output.stored is not None else orjson.dumps(output.document)
-            return head + body + b"}\n"
-        document = output.document
-        if choice.as_kind == "PartialObjectMetadata":
-            document = table.partial_object_metadata(document, version=choice.version)
-        else:
-            meta = {"resourceVersion": document["metadata"].get("resourceVersion", "")}
-            document = table.build(
-                self._columns(resource),
-                [document],
-                list_meta=meta,
-                now=self.now(),
-                include_object=include,
-                version=choice.version,
-                headers=headers,
-            )
-        return head + orjson.dumps(document) + b"}\n"
+        form = Form(resource=resource, as_kind=choice.as_kind, version=choice.version, include=include)
+        return WatchResponse(events, form, self._encoder, choice.media_type, dict(NO_CACHE))
 
     def _table(
         self, asked: Asked, resource: Resource, documents: Sequence[Object], list_meta: Object, choice: Choice

@@ -1,14 +1,17 @@
 """One pair of real programs for the whole run. Without kubectl these tests fail; they are never skipped."""
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.clients.matrix import Matrix
 
 from tests.clients.local_stack import LocalStack
+from tests.clients.matrix import DUMMY, EXTERNAL_NAME, Matrix, SampleKind
 from tests.e2e.kubectl import Kubectl
+
+_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +34,17 @@ def kubectl(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Kube
 
 
 @pytest.fixture
-def namespace(request: pytest.FixtureRequest, kubectl: Kubectl) -> Iterator[str]:
-    """A namespace that only this test uses; what it leaves there is removed."""
-    name = f"t{abs(hash(request.node.nodeid)) % 10**8}"
-    yield name
-    kubectl("delete", "dummy,externalnames", "--all", f"--namespace={name}", "--wait=false")
+def namespace() -> str:
+    """A namespace that only this test uses."""
+    return f"test-{next(_NUMBERS)}"
+
+
+@pytest.fixture(params=[EXTERNAL_NAME, DUMMY], ids=["local", "proxied"])
+def sample(request: pytest.FixtureRequest) -> SampleKind:
+    kind: SampleKind = request.param
+    return kind
 
 
 @pytest.fixture
-def matrix(kubectl: Kubectl, namespace: str, tmp_path: Path) -> Matrix:
-    return Matrix(kubectl, namespace, tmp_path)
+def matrix(kubectl: Kubectl, namespace: str, tmp_path: Path, sample: SampleKind) -> Matrix:
+    return Matrix(kubectl, namespace, tmp_path, sample)

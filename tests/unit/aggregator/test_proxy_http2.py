@@ -227,3 +227,20 @@ async def test_head_has_no_body(pki: PKI) -> None:
         stream = caller.start("HEAD", "/apis/test/v1/things")
         assert (await caller.head(stream))["content-length"] == "9"
         assert await caller.body(stream) == b""
+
+
+@on_uvloop
+async def test_stopping_does_not_wait_for_watches(pki: PKI) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n")
+        await read_until_broken(reader)
+
+    async with stack(pki, handle) as (served, front, caller):
+        stream = caller.start("GET", "/apis/test/v1/things?watch=1")
+        await caller.until(h2.events.DataReceived, stream)
+        stopping = asyncio.get_running_loop().create_task(front.stop(15.0))
+        assert await read_until_broken(caller.reader) != b""
+        caller.writer.transport.abort()
+        await asyncio.wait_for(stopping, 5.0)
+        assert served.closed == 1

@@ -458,6 +458,7 @@ async def test_a_connection_closed_while_idle_is_replaced(pki: PKI) -> None:
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", id="unasked 101"
         ),
         pytest.param(b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\n\r\n", id="NUL"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-A: " + b"x" * 2_000_000, id="endless head"),
     ],
 )
 @on_uvloop

@@ -144,7 +144,7 @@ async def test_leaving_ends_a_watch() -> None:
 
 
 async def test_thousand_waiting_watchers_get_each_event_once() -> None:
-    hub = fanout(events=4)
+    hub = fanout(events=16)
     seen: list[int] = []
 
     async def read() -> None:
