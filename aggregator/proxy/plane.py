@@ -1,6 +1,5 @@
 """What all connections of one proxy share. Read on the hot path, written by the server and the learner only."""
 
-import asyncio
 import random
 from collections.abc import Sequence
 from math import inf
@@ -130,8 +129,6 @@ class Plane:
         self.debug = False
         """Whether each request is logged; looked up once per sweep."""
         self._identities: dict[bytes | None, tuple[float, Identity]] = {}
-        self.idle = asyncio.Event()
-        """Set while draining as soon as no connection is left."""
 
     def install(self, table: RouteTable) -> None:
         """Make a new route table effective for the next request."""
@@ -195,5 +192,3 @@ class Plane:
 
     def forget(self, connection: ClientConnection) -> None:
         self.connections.discard(connection)
-        if self.draining and not self.connections:
-            self.idle.set()

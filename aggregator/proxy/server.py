@@ -1,11 +1,11 @@
 """The proxy as a whole: listener, coarse timer, start and orderly stop."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from apiserver.serving import Connections, ListenError, why
 
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 5.0
+_POLL_SECONDS = 0.02
 
 
 class Proxy:
@@ -123,11 +124,10 @@ class Proxy:
             connection.drain()
         http2 = asyncio.get_running_loop().create_task(self._http2.drain(grace_seconds), name="proxy-http2-drain")
         deadline = time.monotonic() + grace_seconds
-        if watch_grace_seconds > 0 and (plane.connections or plane.watches):
-            await self._wait_idle(min(watch_grace_seconds, grace_seconds))
+        await _until(lambda: not plane.connections and not plane.watches, min(watch_grace_seconds, grace_seconds))
         for item in (*plane.connections, *plane.watches):
             item.end_watch()
-        await self._wait_idle(max(0.0, deadline - time.monotonic()))
+        await _until(lambda: not plane.connections, deadline - time.monotonic())
         await http2
         if plane.connections:
             log.info("connections broken off", connections=len(plane.connections))
@@ -146,13 +146,6 @@ class Proxy:
     def _connection_count(self) -> int:
         return len(self.plane.connections) + len(self._http2)
 
-    async def _wait_idle(self, seconds: float) -> None:
-        if not self.plane.connections and not self.plane.watches:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.plane.idle.wait()
-
     async def _sweep(self) -> None:
         """The one timer behind every deadline of every connection."""
         plane = self.plane
@@ -166,6 +159,13 @@ class Proxy:
             if self._tls.refresh():
                 log.info("client certificate towards backends replaced")
                 plane.certificates_changed()
+
+
+async def _until(done: Callable[[], bool], seconds: float) -> None:
+    """Wait for something to become true, at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 class _Front(DownstreamConnection):

@@ -12,6 +12,7 @@ from apimachinery.types import Object
 from apimachinery.watch import at_revision, bookmark, transition
 from apiserver.resource import Resource
 from apiserver.rest.context import Context
+from apiserver.rest.memo import Memo
 from apiserver.rest.read import Reader, parse_revision, selection
 from apiserver.storage.base import Event, ExpiredError, Snapshot, Stored, Watch
 
@@ -85,9 +86,11 @@ class Watcher:
 
 
 class _OpenStreams:
-    """The streams that are being read, so that they can be ended together."""
+    """The streams that are being read, so that they can be ended together and share what is made for them."""
 
     def __init__(self) -> None:
+        self.outputs = Memo(_unselected)
+        """The outputs of events for watchers without selectors."""
         self._streams: set[EventStream] = set()
         self._closing = False
 
@@ -175,7 +178,7 @@ class EventStream:
         while loop.time() < end and await watch.wait(min(end, mark) if bookmarks else end) and not self._ended:
             if events := watch.drain():
                 if matches is None:
-                    yield [Output(event.type, stored=event.current) for event in events]
+                    yield self._streams.outputs(events)
                 elif batch := [output for event in events if (output := _through(event, matches)) is not None]:
                     yield batch
             if bookmarks and loop.time() >= mark:
@@ -187,6 +190,10 @@ def _slices(items: Sequence[Stored]) -> Iterator[Sequence[Stored]]:
     """Pieces small enough that other requests get their turn between them."""
     for start in range(0, len(items), _INITIAL_AT_ONCE):
         yield items[start : start + _INITIAL_AT_ONCE]
+
+
+def _unselected(events: Sequence[Event]) -> Sequence[Output]:
+    return tuple(Output(event.type, stored=event.current) for event in events)
 
 
 def _next_mark(now: float, end: float) -> float:

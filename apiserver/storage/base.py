@@ -1,7 +1,7 @@
 """The storage contract: compare-and-swap on objects, one revision counter, watches from a revision."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -184,8 +184,11 @@ class Watch(Protocol):
 
     async def __anext__(self) -> Event: ...
 
-    def drain(self, limit: int = 256) -> list[Event]:
-        """The events that can be had without waiting, at most `limit`; lets a writer send them in one piece."""
+    def drain(self, limit: int = 256) -> Sequence[Event]:
+        """The events that can be had without waiting, at most `limit` and about 1 MiB; to be sent in one piece.
+
+        Watches that are equally far get the same sequence, so that what is made of it can be shared.
+        """
         ...
 
     async def wait(self, until: float) -> bool:

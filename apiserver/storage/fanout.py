@@ -7,7 +7,7 @@ many watchers lag, memory is bounded by the history alone, and a watcher whose p
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -36,6 +36,16 @@ DEFAULT_LIMITS: Final = HistoryLimits()
 
 
 _WOKEN_AT_ONCE: Final = 32
+_PIECE_BYTES: Final = 1024 * 1024
+_PIECES: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive events for a watcher, and the number to go on from."""
+
+    events: tuple[Event, ...]
+    end: int
 
 
 class Channel:
@@ -49,6 +59,7 @@ class Channel:
         self._events: deque[Event] = deque()
         self._bytes = 0
         self._waiting: dict[str, set[Subscription]] = {}
+        self._pieces: dict[tuple[int, str, int], Piece] = {}
 
     @property
     def end(self) -> int:
@@ -67,8 +78,30 @@ class Channel:
         """The events from the newest back to `number`."""
         return islice(reversed(self._events), self.end - number)
 
+    def piece(self, number: int, namespace: str, limit: int) -> "Piece":
+        """The events of a namespace from `number` on, which is one of them; shared by all who are as far."""
+        key = (number, namespace, limit)
+        piece = self._pieces.get(key)
+        if piece is None:
+            if len(self._pieces) >= _PIECES:
+                self._pieces.clear()
+            piece = self._pieces[key] = self._cut(number, namespace, limit)
+        return piece
+
+    def _cut(self, number: int, namespace: str, limit: int) -> "Piece":
+        events: list[Event] = []
+        size = 0
+        while number < self.end and len(events) < limit and size < _PIECE_BYTES:
+            event = self.at(number)
+            if namespace in ("", event.current.key.namespace):
+                events.append(event)
+                size += len(event.current.json)
+            number += 1
+        return Piece(tuple(events), number)
+
     def append(self, event: Event) -> None:
         number = self.end
+        self._pieces.clear()
         self._events.append(event)
         self._bytes += len(event.current.json)
         while len(self._events) > self._limits.events or (self._bytes > self._limits.bytes and len(self._events) > 1):
@@ -214,16 +247,14 @@ class Subscription:
     def _is_over(self) -> bool:
         return self._ended or self._fanout.closed
 
-    def drain(self, limit: int = 256) -> list[Event]:
-        """The events that can be had without waiting, at most `limit`."""
-        events: list[Event] = []
-        while len(events) < limit:
-            event = self._peek()
-            if event is None:
-                break
-            self._take(event)
-            events.append(event)
-        return events
+    def drain(self, limit: int = 256) -> Sequence[Event]:
+        """The events that can be had without waiting, at most `limit` and about 1 MiB."""
+        if self._peek() is None:
+            return ()
+        piece = self._channel.piece(self._position, self.namespace, limit)
+        self._position = piece.end
+        self._seen = piece.events[-1].revision
+        return piece.events
 
     @property
     def revision(self) -> int:

@@ -266,7 +266,7 @@ async def test_watch_from_now(store: AnyStore) -> None:
     await store.create(key("before"), obj(key("before")))
     async with store.watch(DUMMIES) as watch:
         assert watch.revision == store.revision
-        assert watch.drain() == []
+        assert list(watch.drain()) == []
         first = await store.create(key("a"), obj(key("a"), x=1))
         second = await store.update(key("a"), obj(key("a"), x=2), expected=first.revision)
         last = await store.delete(key("a"))
@@ -303,7 +303,7 @@ async def test_watch_replays(store: AnyStore) -> None:
         assert [event.revision for event in watch.drain(2)] == [4, 5]
         assert watch.revision == 5
         assert [event.revision for event in watch.drain()] == [6]
-        assert watch.drain() == []
+        assert list(watch.drain()) == []
 
 
 async def test_watch_too_old(store: AnyStore) -> None:
@@ -316,7 +316,7 @@ async def test_watch_too_old(store: AnyStore) -> None:
     async with store.watch(DUMMIES, since=11) as watch:
         assert len(watch.drain()) == 50
     async with store.watch(NODES, since=1) as watch:
-        assert watch.drain() == []
+        assert list(watch.drain()) == []
     with pytest.raises(ExpiredError):
         async with store.watch(NODES, since=0):
             pass
