@@ -20,7 +20,7 @@ endif
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
-.PHONY: help venv up down dev run test unit e2e lint fmt bench lock clean
+.PHONY: help venv up down dev run test unit clients e2e soak lint fmt bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,14 @@ dev: $(STAMP) ## run the whole stack on this host without Docker; Ctrl-C ends it
 run: $(STAMP) ## run the aggregator alone: make run CONFIG=conf/custom.ini
 	@$(BIN)/aggregator serve --config $(CONFIG)
 
-test: $(STAMP) ## unit and end-to-end tests (needs Docker and kubectl)
-	$(BIN)/pytest tests/unit tests/e2e $(ARGS)
+test: $(STAMP) ## unit, client and end-to-end tests (needs Docker and kubectl)
+	$(BIN)/pytest tests/unit tests/clients tests/e2e $(ARGS)
+
+clients: $(STAMP) ## real clients against the real programs on this host: kubectl, the Python clients (needs kubectl)
+	$(BIN)/pytest tests/clients $(ARGS)
+
+soak: $(STAMP) ## the property, crash and fuzz tests with a long budget
+	STORAGE_EXAMPLES=$${STORAGE_EXAMPLES:-3000} $(BIN)/pytest -q tests/unit/apiserver/storage/test_storage_crashes.py $(ARGS)
 
 unit: $(STAMP) ## unit tests only
 	$(BIN)/pytest tests/unit $(ARGS)

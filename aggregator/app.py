@@ -11,8 +11,10 @@ from example_service.resources import resources as example_resources
 from example_service.resources import running_build
 from prometheus_client import CollectorRegistry
 
-from aggregator import bootstrap, keypair, kubeconfig, remote_services
-from aggregator.bootstrap import BootstrapError, Credentials
+from aggregator import bootstrap, keypair, reloads, remote_services, trust
+from aggregator.access import Access, AccessError
+from aggregator.api.authentication_config import TrustFiles
+from aggregator.bootstrap import BootstrapError
 from aggregator.errors import StartError
 from aggregator.keypair import KeyPairError
 from aggregator.kubeconfig import KubeconfigError
@@ -21,10 +23,10 @@ from aggregator.proxy.routes import RouteTable
 from aggregator.proxy.server import Proxy
 from aggregator.remote_services import RemoteServicesError
 from aggregator.settings import Settings
+from aggregator.trust import Trust
 from aggregator.upstream.tls import UpstreamTLS, UpstreamTLSError
 from apiserver import http1, logs, serving
-from apiserver.auth.request_header import Authenticator, RequestHeaderAuthenticator
-from apiserver.auth.x509 import CertificateAuthenticator
+from apiserver.auth.request_header import Authenticator
 from apiserver.background import Background
 from apiserver.endpoints import Endpoints, plain_app
 from apiserver.health import HealthChecks
@@ -36,10 +38,11 @@ from apiserver.resource import Resource
 from apiserver.serving import ListenError
 from apiserver.storage.directory import DataDirectoryError
 from apiserver.storage.file import FileStore
-from apiserver.tls import TLSConfigError, server_context
+from apiserver.tls import TLSConfigError
 from apiserver.version import version_document
 
 _START_ERRORS = (
+    AccessError,
     BootstrapError,
     DataDirectoryError,
     KeyPairError,
@@ -100,6 +103,8 @@ async def _start(
     health.add("ping", lambda: None)
     health.add("shutdown", shutdown.check, endpoints=("readyz",))
     endpoints = Endpoints(health=health, collectors=collectors, version=version_document())
+    access = Access(settings)
+    stack.push_async_callback(access.stop)
     local = LocalServer(
         Parts(
             settings=settings,
@@ -113,6 +118,12 @@ async def _start(
             bundled=_bundled(settings),
             remote=_remote_services(settings),
             ca_bundle=_ca_bundle(settings),
+            trust=TrustFiles(
+                client_ca=credentials.client_ca_file,
+                proxy_ca=pair.proxy_client_ca_file,
+                proxy_certificate=pair.proxy_client_cert_file,
+            ),
+            access=access,
         )
     )
     stack.push_async_callback(background.stop)
@@ -120,12 +131,24 @@ async def _start(
     api = await serving.serve(local.app, unix_path=socket, name="api")
     stack.push_async_callback(api.stop, settings.server.shutdown_grace_seconds)
     local.start(background)
-    proxy = _proxy(settings, credentials, tls, socket, collectors)
+    trusted = trust.load(settings, credentials)
+    proxy = _proxy(settings, trusted, tls, socket, collectors, access)
+    access.on_policy_change(proxy.plane.policy_changed)
+    background.start("access", access.run())
+    if local.controllers is not None:
+        proxy.plane.on_unreachable = local.controllers.remote.report_failure
     if proxy.learner is not None:
         hooks.add("apiservice-registration-controller", proxy.learner.synced.wait)
     await _listen(settings, stack, proxy, endpoints)
     background.start("post-start hooks", hooks.run(), ends=True)
-    _write_kubeconfig(settings, credentials)
+    files = reloads.reloader(collectors)
+    reloads.follow_front_door(files, credentials, settings, trusted, proxy.plane.identities_changed)
+    reloads.follow_client_pair(files, settings, tls, proxy.plane.certificates_changed)
+    if local.controllers is not None:
+        reloads.follow_bundle(files, settings, local.controllers.registration.use_bundle)
+    reloads.follow_kubeconfig(files, settings, credentials)
+    background.start("reload of files", files.run())
+    background.start("certificate renewal", bootstrap.renew_daily(settings), ends=True)
     log.info("serving", url=settings.server.external_url, address=settings.server.bind_address, port=proxy.port)
     return _Running(local, proxy)
 
@@ -158,19 +181,18 @@ async def _private_socket(settings: Settings) -> AsyncIterator[Path]:
 
 
 def _proxy(
-    settings: Settings, credentials: Credentials, tls: UpstreamTLS, socket: Path, collectors: CollectorRegistry
+    settings: Settings,
+    trusted: Trust,
+    tls: UpstreamTLS,
+    socket: Path,
+    collectors: CollectorRegistry,
+    access: Access,
 ) -> Proxy:
-    front_proxy = _front_proxy(settings)
-    authorities = [credentials.client_ca_file]
-    if settings.requestheader.client_ca_file is not None:
-        authorities.append(settings.requestheader.client_ca_file)
     proxy = Proxy(
-        ssl_context=server_context(
-            credentials.tls_cert_file, credentials.tls_private_key_file, authorities, settings.server.alpn
-        ),
-        authenticator=Authenticator(
-            request_header=front_proxy, certificates=CertificateAuthenticator(credentials.client_ca_file)
-        ),
+        ssl_context=trusted.tls.context,
+        authenticator=Authenticator(request_header=trusted.front_proxy, certificates=trusted.certificates),
+        authorizer=access.authorizer,
+        tokens=access.tokens,
         client=_proxy_client(settings, socket),
         local_socket=socket,
         upstream_tls=tls,
@@ -180,35 +202,10 @@ def _proxy(
     return proxy
 
 
-def _front_proxy(settings: Settings) -> RequestHeaderAuthenticator | None:
-    trusted = settings.requestheader
-    if trusted.client_ca_file is None:
-        return None
-    return RequestHeaderAuthenticator(
-        trusted.client_ca_file, allowed_names=trusted.allowed_names, names=trusted.names()
-    )
-
-
 def _proxy_client(settings: Settings, socket: Path) -> HttpListWatch | None:
     if not settings.feature_toggles.kubernetes_aggregator:
         return None
     return HttpListWatch(http1.Target(unix_path=socket), _PROXY_IDENTITY)
-
-
-def _write_kubeconfig(settings: Settings, credentials: Credentials) -> None:
-    if not settings.feature_toggles.ensure_kubectl_access:
-        return
-    if credentials.admin_cert_file is None or credentials.admin_key_file is None:
-        raise StartError("grafanaAPIServerEnsureKubectlAccess needs kubectl_client_cert_file and its key")
-    target = kubeconfig.path(settings.paths.data)
-    kubeconfig.write(
-        target,
-        server=settings.server.external_url,
-        ca_file=credentials.tls_ca_file,
-        certificate_file=credentials.admin_cert_file,
-        key_file=credentials.admin_key_file,
-    )
-    log.info("kubeconfig written", path=str(target))
 
 
 async def _listen(settings: Settings, stack: contextlib.AsyncExitStack, proxy: Proxy, endpoints: Endpoints) -> None:

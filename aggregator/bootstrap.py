@@ -1,18 +1,25 @@
 """Certificates for an aggregator that was given none: it issues its own under its data directory."""
 
+import asyncio
 import ipaddress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aggregator.settings import Settings
-from pki import write
+from apiserver import logs
+from pki import files, write
 from pki.plan import AGGREGATOR_SANS, Action, CertificatePlan, PKIError, self_issued_plan
 
 _SERVING = ("ca", "aggregator")
 _CLIENT = ("client-ca", "admin")
 _PRIVATE_DIRECTORY = 0o700
+_RETRY_SECONDS = 3600.0
+
+DAY_SECONDS = 86400.0
+
+log = logs.get("bootstrap")
 
 
 class BootstrapError(Exception):
@@ -44,7 +51,7 @@ def pki_directory(data: Path) -> Path:
 def ensure(settings: Settings, *, now: datetime) -> Credentials:
     """Issue what the settings do not name and what is near its end; keep the rest. `now` has a time zone.
 
-    Call it again once a day or so: `changed` tells when to load the files again. Raises BootstrapError.
+    Raises BootstrapError.
     """
     directory = pki_directory(settings.paths.data)
     plans = _plans(settings)
@@ -60,6 +67,29 @@ def ensure(settings: Settings, *, now: datetime) -> Credentials:
             raise BootstrapError(f"{directory}: {error.strerror}") from None
         changed = tuple(outcome.name for outcome in outcomes if outcome.action is not Action.KEEP)
     return _credentials(settings, directory, changed)
+
+
+async def renew_daily(settings: Settings, *, seconds: float = DAY_SECONDS) -> None:
+    """Call `ensure` every so many seconds until cancelled; returns at once where nothing is self-issued.
+
+    What it writes takes effect like any other changed file. A failure is logged and tried again within the hour:
+    certificates are renewed weeks before they expire.
+    """
+    if not _plans(settings):
+        return
+    pause = seconds
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            # Making keys and waiting for the disk takes longer than a turn of the loop may.
+            credentials = await asyncio.to_thread(ensure, settings, now=datetime.now(UTC))
+        except BootstrapError as error:
+            log.error("certificates not renewed", error=str(error))
+            pause = min(seconds, _RETRY_SECONDS)
+            continue
+        pause = seconds
+        if credentials.changed:
+            log.info("certificates renewed", names=",".join(credentials.changed))
 
 
 def _plans(settings: Settings) -> list[CertificatePlan]:
@@ -88,14 +118,14 @@ def _credentials(settings: Settings, directory: Path, changed: tuple[str, ...]) 
     serving_cert, serving_key = server.tls_cert_file, server.tls_private_key_file
     serving_ca = server.tls_ca_file or serving_cert
     if serving_cert is None or serving_key is None:
-        serving_cert, serving_key = write.paths(directory, "aggregator")
-        serving_ca = write.paths(directory, "ca")[0]
+        serving_cert, serving_key = files.paths(directory, "aggregator")
+        serving_ca = files.paths(directory, "ca")[0]
     admin_cert, admin_key = apiserver.kubectl_client_cert_file, apiserver.kubectl_client_key_file
     client_ca = server.client_ca_file
     if client_ca is None:
-        client_ca = write.paths(directory, "client-ca")[0]
+        client_ca = files.paths(directory, "client-ca")[0]
         if admin_cert is None:
-            admin_cert, admin_key = write.paths(directory, "admin")
+            admin_cert, admin_key = files.paths(directory, "admin")
     return Credentials(
         tls_cert_file=serving_cert,
         tls_private_key_file=serving_key,

@@ -30,10 +30,10 @@ def read_file(path: Path) -> bytes:
 
 
 def read_certificates(path: Path) -> bytes:
-    """A PEM file that begins with a certificate."""
+    """A PEM file of one or more certificates."""
     data = read_file(path)
     try:
-        authority.load_certificate(data)
+        authority.load_bundle(data)
     except ValueError as error:
         raise KeyPairError(f"{path}: {error}") from None
     return data

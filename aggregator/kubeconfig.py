@@ -1,14 +1,18 @@
 """The kubeconfig with which a person reaches the aggregator; credentials are embedded."""
 
 import base64
+import stat
 from pathlib import Path
 
 import yaml
 
 from aggregator import keypair
 from aggregator.keypair import KeyPair, KeyPairError
+from apiserver import logs
+from pki.files import own_directory, write_file
 from pki.plan import PKIError
-from pki.write import own_directory, write_file
+
+log = logs.get("kubeconfig")
 
 NAME = "grafana"
 """Name of the cluster, the user and the context."""
@@ -51,14 +55,28 @@ def path(data: Path) -> Path:
     return data / "grafana-apiserver" / "grafana.kubeconfig"
 
 
-def write(target: Path, *, server: str, ca_file: Path, certificate_file: Path, key_file: Path) -> None:
-    """Write the kubeconfig, readable by its owner alone, replacing an older one as a whole. Raises KubeconfigError."""
+def write(target: Path, *, server: str, ca_file: Path, certificate_file: Path, key_file: Path) -> bool:
+    """Write the kubeconfig, readable by its owner alone, replacing an older one as a whole. Raises KubeconfigError.
+
+    False when the file is there already just so.
+    """
     try:
         client = keypair.read(certificate_file, key_file)
-        text = build(server, keypair.read_certificates(ca_file), client)
+        data = build(server, keypair.read_certificates(ca_file), client).encode()
+        if _is_there(target, data):
+            return False
         own_directory(target.parent, owner=None)
-        write_file(target, text.encode(), mode=FILE_MODE)
+        write_file(target, data, mode=FILE_MODE)
     except (KeyPairError, PKIError) as error:
         raise KubeconfigError(str(error)) from None
     except OSError as error:
         raise KubeconfigError(f"cannot write {target}: {error.strerror}") from None
+    log.info("kubeconfig written", path=str(target))
+    return True
+
+
+def _is_there(target: Path, data: bytes) -> bool:
+    try:
+        return stat.S_IMODE(target.stat().st_mode) == FILE_MODE and target.read_bytes() == data
+    except OSError:
+        return False

@@ -8,7 +8,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from aggregator.api import apiservice, externalname, references
+from aggregator.access import Access
+from aggregator.api import apiservice, authentication_config, externalname, references, reviews
+from aggregator.api.authentication_config import ConfigPublisher, TrustFiles, read_trust
 from aggregator.api.autoregister import AutoRegister
 from aggregator.api.availability import LocalAvailability, RemoteAvailability
 from aggregator.api.availability_metrics import AvailabilityMetrics
@@ -18,16 +20,18 @@ from aggregator.api.discovery_fetch import DiscoveryFetcher
 from aggregator.api.discovery_manager import DiscoveryManager, DiscoverySettings
 from aggregator.api.openapi_aggregator import OpenAPIAggregator
 from aggregator.api.openapi_fetch import OpenAPIFetcher
-from aggregator.api.ports import ask_status_with, fetch_with
+from aggregator.api.ports import ask_status_with
 from aggregator.api.priorities import local_apiservices
 from aggregator.api.prober import ProbeLimits, Prober
 from aggregator.api.refs import APISERVICES, EXTERNALNAMES
 from aggregator.api.remote_registration import RegistrationSettings, RemoteRegistration
+from aggregator.api.reviews import Reviews
 from aggregator.api.status_writer import StatusWriter
 from aggregator.remote_services import RemoteService
 from aggregator.settings import Settings
+from aggregator.upstream.kept import KeptConnections
 from aggregator.upstream.tls import UpstreamTLS
-from apimachinery.authorization import Policy
+from apimachinery.authorization import AlwaysAllow
 from apimachinery.gvk import GroupVersion
 from apiserver.app import AppConfig, build_app
 from apiserver.auth.trusted import trusted_headers
@@ -48,6 +52,8 @@ from apiserver.rest.dispatch import Verbs
 from apiserver.storage.base import Store
 from apiserver.version import program_version
 
+_UNREGISTERED = {authentication_config.GROUP_VERSION, *reviews.GROUP_VERSIONS}
+"""Served without an APIService, as apiregistration.k8s.io is: what the aggregator needs itself is not up for change."""
 _TITLE = "API Aggregator"
 _DISCOVERY_CACHE = "discovery-cache.json"
 
@@ -68,6 +74,9 @@ class Parts:
     """Kinds that are served here although another server could: the example group (flow of the bundled mode)."""
     remote: Sequence[RemoteService]
     ca_bundle: bytes | None
+    trust: TrustFiles
+    access: Access
+    """Decides for the review APIs what it decides for the proxy."""
 
 
 class LocalServer:
@@ -77,7 +86,8 @@ class LocalServer:
         self._parts = parts
         aggregating = parts.settings.feature_toggles.kubernetes_aggregator
         kinds = [apiservice.resource(time.time), externalname.RESOURCE] if aggregating else []
-        self.registry = Registry([*kinds, *parts.bundled])
+        own = Reviews(parts.access.authorizer, parts.access.tokens).resources()
+        self.registry = Registry([*kinds, authentication_config.RESOURCE, *own, *parts.bundled])
         self.verbs = Verbs(Context(store=parts.store))
         self.metrics = ServerMetrics(parts.collectors)
         self._openapi = LocalOpenAPI(self.registry, title=_TITLE, version=program_version())
@@ -92,7 +102,7 @@ class LocalServer:
                 registry=self.registry,
                 verbs=self.verbs,
                 authenticate=trusted_headers,
-                policy=Policy(),
+                authorizer=AlwaysAllow(),
                 endpoints=self._parts.endpoints,
                 metrics=self.metrics,
                 documents=self._documents(),
@@ -122,6 +132,9 @@ class LocalServer:
 
     def start(self, background: Background) -> None:
         """Start informers and controllers; hooks tell when each has done its first work."""
+        publisher = ConfigPublisher(self.client("aggregator"), self._parts.trust, read_trust)
+        self._parts.hooks.add("start-cluster-authentication-info-controller", publisher.synced.wait)
+        background.start("authentication config", publisher.run())
         if self.controllers is not None:
             self.controllers.start(background)
 
@@ -164,13 +177,14 @@ class Controllers:
             apiservices=self.apiservices,
             autoregister=self.autoregister,
         )
+        self._kept = KeptConnections(parts.tls)
         self.discovery = DiscoveryManager(
             settings=DiscoverySettings(
                 local=entries_of(server.registry), cache_file=parts.directory / _DISCOVERY_CACHE
             ),
             apiservices=self.apiservices,
             externalnames=self.externalnames,
-            fetcher=DiscoveryFetcher(fetch_with(parts.tls)),
+            fetcher=DiscoveryFetcher(self._kept),
             collectors=parts.collectors,
             metrics=server.metrics,
         )
@@ -178,7 +192,7 @@ class Controllers:
             local=server.openapi,
             apiservices=self.apiservices,
             externalnames=self.externalnames,
-            fetcher=OpenAPIFetcher(fetch_with(parts.tls)),
+            fetcher=OpenAPIFetcher(self._kept),
             metrics=server.metrics,
         )
         self._served = served
@@ -186,7 +200,7 @@ class Controllers:
 
     def start(self, background: Background) -> None:
         bundled = {resource.group for resource in self._parts.bundled}
-        local_services = local_apiservices(self._served)
+        local_services = local_apiservices(self._served - _UNREGISTERED)
         for local in local_services:
             self.autoregister.want(local, Mode.ON_START, takes_over=local["spec"]["group"] in bundled)
         self.registration.prepare()
@@ -206,8 +220,10 @@ class Controllers:
         background.start("informer externalnames", self.externalnames.run())
         background.start("autoregister", self.autoregister.run())
         background.start("remote registration", self.registration.run(), ends=True)
+        background.start("bundle of remote services", self.registration.follow_bundle())
         background.start("local availability", self.local.run())
         background.start("remote availability", self.remote.run())
+        background.start("kept connections", self._kept.run())
         background.start("discovery", self.discovery.run())
         background.start("openapi", self.openapi.run())
 

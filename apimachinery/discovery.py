@@ -248,6 +248,14 @@ def group_list(entries: Iterable[GroupVersionEntry]) -> Object:
     }
 
 
+def api_versions(versions: Iterable[str]) -> Object:
+    """The APIVersions of `/api`, the versions of the legacy group.
+
+    It exists on a server without that group too: there are clients that cannot do without.
+    """
+    return {"kind": "APIVersions", "versions": list(versions), "serverAddressByClientCIDRs": []}
+
+
 def api_group(name: str, entries: Iterable[GroupVersionEntry]) -> Object:
     """The APIGroup of `/apis/<group>`. KeyError when no entry is of the group."""
     return {"kind": "APIGroup", "apiVersion": "v1", **_group_body(name, _winners(entries)[name])}

@@ -6,15 +6,18 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from apimachinery import authorization, status
-from apimachinery.identity import ANONYMOUS, UNAUTHENTICATED, User
+from apimachinery import authorization, codec, status
+from apimachinery.authorization import ANONYMOUS_USER, Authorizer
+from apimachinery.identity import User
 from apimachinery.options import Query, first, parse_go_duration, parse_query
 from apimachinery.request_info import RequestInfo, is_long_running, parse_request_info
 from apiserver import logs
+from apiserver.auth.later import decided
 from apiserver.documents import Answer, DocumentSource
 from apiserver.endpoints import HEALTH_PATHS, Endpoints, indented
 from apiserver.metrics import ServerMetrics
@@ -25,14 +28,13 @@ from apiserver.rest.dispatch import Dispatcher, Verbs, asked_of, not_found_page
 _DEADLINE_SECONDS = 60.0
 """Longest time for a request that is not a watch (aggregator.md 8.7)."""
 _AUDIT_ID_LIMIT = 64
+_INDENTED_BYTES = 256 * 1024
 _OWN_PATHS = ("/apis", "/metrics", "/openapi/v2", "/openapi/v3", "/version")
 
 log = logs.get("apiserver")
 
 Authenticate = Callable[[Scope], User | None]
 """Who makes the request; None without credentials, APIError 401 for bad ones."""
-
-_ANONYMOUS = User(ANONYMOUS, groups=(UNAUTHENTICATED,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class AppConfig:
     registry: Registry
     verbs: Verbs
     authenticate: Authenticate
-    policy: authorization.Policy
+    authorizer: Authorizer
     endpoints: Endpoints
     metrics: ServerMetrics
     documents: Sequence[DocumentSource] = ()
@@ -110,9 +112,11 @@ class _App:
             exchange.info = info = parse_request_info(request.method, request.url.path, exchange.query)
         except ValueError as error:
             raise status.bad_request(f"failed to create RequestInfo: {error}") from None
-        exchange.user = user = self._config.authenticate(request.scope) or _ANONYMOUS
-        if not authorization.allowed(self._config.policy, user, info):
-            raise status.unauthorized() if user is _ANONYMOUS else authorization.forbidden(user, info)
+        known = self._config.authenticate(request.scope)
+        if known is None and not self._config.authorizer.anonymous_on(info.path):
+            raise status.unauthorized()
+        exchange.user = user = known or ANONYMOUS_USER
+        await self._authorize(user, info)
         if is_long_running(info):
             return await self._route(exchange, info, user)
         try:
@@ -120,6 +124,15 @@ class _App:
                 return await self._route(exchange, info, user)
         except TimeoutError:
             raise status.timeout("request did not complete within the allotted timeout") from None
+
+    async def _authorize(self, user: User, info: RequestInfo) -> None:
+        """APIError 403 when the user may not; 500 when that could not be found out."""
+        authorizer = self._config.authorizer
+        if authorization.privileged(authorizer, user):
+            return
+        decision = await decided(authorizer, user, info)
+        if not decision.allowed:
+            raise authorization.refused(user, info, decision)
 
     async def _route(self, exchange: "_Exchange", info: RequestInfo, user: User) -> Response:
         request = exchange.request
@@ -138,7 +151,8 @@ class _App:
             return PlainTextResponse("405 method not allowed\n", 405, headers={"allow": "GET, HEAD"})
         if path in ("/", "/index.html"):
             return indented({"paths": self._paths()})
-        known = self._config.endpoints.respond(path, exchange.query)
+        # Some clients write `/version/`.
+        known = self._config.endpoints.respond(path.removesuffix("/"), exchange.query)
         if known is not None:
             return known
         target = f"{path}?{request.url.query}" if request.url.query else path
@@ -146,7 +160,7 @@ class _App:
         for source in self._config.documents:
             answer = source.respond(target, accept, match)
             if answer is not None:
-                return _response(answer)
+                return _response(_indented(answer) if exchange.asked.pretty else answer)
         return not_found_page()
 
     def _paths(self) -> list[str]:
@@ -162,7 +176,7 @@ class _Exchange:
         self.asked = asked_of(request, self.query)
         self.audit_id = audit_id(request.headers)
         self.info: RequestInfo | None = None
-        self.user = _ANONYMOUS
+        self.user = ANONYMOUS_USER
         self.code = 0
         self.mutating = request.method not in ("GET", "HEAD", "OPTIONS")
         self._send = send
@@ -191,6 +205,15 @@ def audit_id(headers: Mapping[str, str]) -> str:
     if given and len(given) <= _AUDIT_ID_LIMIT and given.isascii() and given.isprintable():
         return given
     return str(uuid.uuid4())
+
+
+def _indented(answer: Answer) -> Answer:
+    """The same for a person who reads it. What is too large to be read stays as it is: indenting holds up others."""
+    if answer.code != 200 or len(answer.body) > _INDENTED_BYTES:
+        return answer
+    if not answer.headers["content-type"].startswith(codec.JSON):
+        return answer
+    return answer._replace(body=codec.encode_json(orjson.loads(answer.body), pretty=True))
 
 
 def _response(answer: Answer) -> Response:

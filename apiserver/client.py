@@ -101,7 +101,7 @@ class LocalClient:
     async def list(self, ref: ResourceRef, namespace: str = "") -> Object:
         resource = self._resource(ref)
         page = await self._verbs.reader.list(resource, namespace, parse_list_options({}))
-        items = [stored.object for stored in page.items]
+        items = [stored.decoded() for stored in page.items]
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
         return {**head, "metadata": page.metadata, "items": items}
 

@@ -17,18 +17,19 @@ import h2.exceptions
 import h11
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.events import Body, StreamClosed
+from hypercorn.protocol.events import Body, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from apiserver import logs
+from apiserver.http2_buffers import Buffer, Buffers, Streams
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,6 +51,15 @@ class AbortResponse(Exception):
 
     HTTP/1.1 closes the connection, HTTP/2 resets the stream. Nothing is logged.
     """
+
+
+class Context(WorkerContext):
+    """What all connections of one server share."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.leaving = False
+        """The server is about to stop: HTTP/1.1 clients are told not to use their connections again."""
 
 
 class Connection(TCPServer):
@@ -229,6 +239,12 @@ class _HTTP1(H11Protocol):
     """HTTP/1.1 that reads on after an early answer, and offers no cleartext HTTP/2."""
 
     _discarded: int | None = None
+    context: "Context"
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Response) and event.status_code >= 200 and self.context.leaving:
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
 
     async def handle(self, event: Event) -> None:
         if isinstance(event, RawData) and self._discarded is not None:
@@ -281,8 +297,8 @@ class _HTTP2(H2Protocol):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.streams = _Streams()
-        self.stream_buffers = _Buffers()
+        self.streams = Streams()
+        self.stream_buffers = Buffers()
 
     async def handle(self, event: Event) -> None:
         await super().handle(event)
@@ -301,6 +317,9 @@ class _HTTP2(H2Protocol):
             buffer = self.stream_buffers.get(event.stream_id)
             if buffer is not None and not buffer.complete:
                 await self._reset(event.stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
+            elif isinstance(buffer, Buffer):
+                # While draining, the end of the last stream ends the connection: not before its END_STREAM is sent.
+                await buffer.ended.wait()
         await super().stream_send(event)
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
@@ -346,45 +365,3 @@ class _HTTP2(H2Protocol):
             await self._flush()
         if stream_id in self.stream_buffers:
             await self.stream_buffers[stream_id].close()
-
-
-class _NoStream:
-    """Stands for a stream that has ended while its peer still sends."""
-
-    async def handle(self, event: StreamEvent) -> None:
-        return None
-
-
-class _Buffer(StreamBuffer):
-    """What waits for the client's flow control window; holds its application back while it is full.
-
-    Hypercorn's own lets the application go on when the window is closed, so that it grows without bound.
-    """
-
-    async def push(self, data: bytes) -> None:
-        if self._complete:
-            raise BufferCompleteError
-        self.buffer.extend(data)
-        await self._is_empty.clear()
-        while len(self.buffer) >= BUFFER_HIGH_WATER and not self._complete:
-            await self._paused.clear()
-            await self._paused.wait()
-
-    async def pop(self, max_length: int) -> bytes:
-        data = bytes(self.buffer[:max_length])
-        del self.buffer[:max_length]
-        if len(self.buffer) < BUFFER_LOW_WATER:
-            await self._paused.set()
-        if not self.buffer:
-            await self._is_empty.set()
-        return data
-
-
-class _Buffers(dict[int, StreamBuffer]):
-    def __setitem__(self, key: int, value: StreamBuffer) -> None:
-        super().__setitem__(key, _Buffer(EventWrapper))
-
-
-class _Streams(dict[int, Any]):
-    def __missing__(self, key: int) -> _NoStream:
-        return _NoStream()

@@ -16,7 +16,10 @@ log = logs.get("controller")
 
 
 class Controller:
-    """Level-triggered: a key says that something changed, not what. Every `resync` seconds all `keys` are looked at."""
+    """Level-triggered: a key says that something changed, not what.
+
+    Within `resync` seconds each of `keys` is looked at once, evenly spread.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,10 @@ class Controller:
         """Have `key` looked at soon. Needs a running event loop."""
         self._queue.add(key)
 
+    def enqueue_after(self, key: str, seconds: float) -> None:
+        """Have `key` looked at after a while; the earliest of several dates counts. Needs a running event loop."""
+        self._queue.add_after(key, seconds)
+
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -69,6 +76,11 @@ class Controller:
 
     async def _resync_all(self, seconds: float) -> None:
         while True:
-            await asyncio.sleep(seconds)
-            for key in list(self._keys()) if self._keys is not None else ():
+            keys = list(self._keys()) if self._keys is not None else []
+            # One after the other: what each costs adds up when all are looked at in the same moment.
+            pause = seconds / max(1, len(keys))
+            for key in keys:
+                await asyncio.sleep(pause)
                 self._queue.add(key)
+            if not keys:
+                await asyncio.sleep(pause)

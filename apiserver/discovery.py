@@ -1,6 +1,6 @@
 """The discovery documents of the resources that a server itself serves."""
 
-from apimachinery import codec, discovery, negotiation
+from apimachinery import discovery
 from apimachinery.gvk import GroupVersion
 from apiserver import discovery_snapshot
 from apiserver.documents import Answer
@@ -12,22 +12,20 @@ class LocalDiscovery:
 
     def __init__(self, registry: Registry) -> None:
         self._snapshot = discovery_snapshot.build(entries_of(registry))
-        self._lists = {
-            group_version.path: discovery.resource_list(group_version, registry.api_resources(group_version))
-            for group_version in registry.group_versions()
-        }
+        self._lists = discovery_snapshot.plain(
+            {
+                group_version.path: discovery.resource_list(group_version, registry.api_resources(group_version))
+                for group_version in registry.group_versions()
+            }
+        )
 
     @property
     def paths(self) -> list[str]:
-        return sorted({*self._lists, *self._snapshot.paths})
+        return sorted({*self._lists.paths, *self._snapshot.paths})
 
     def respond(self, target: str, accept: str, if_none_match: str) -> Answer | None:
-        found = self._lists.get(target.partition("?")[0].removesuffix("/"))
-        if found is None:
-            return self._snapshot.respond(target, accept, if_none_match)
-        choice = negotiation.choose(accept)
-        body = codec.encode_yaml(found) if choice.media_type == codec.YAML else codec.encode_json(found)
-        return Answer(200, {"content-type": choice.media_type}, body)
+        listed = self._lists.respond(target, accept, if_none_match)
+        return listed or self._snapshot.respond(target, accept, if_none_match)
 
 
 def entries_of(registry: Registry) -> list[discovery.GroupVersionEntry]:

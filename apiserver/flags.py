@@ -25,10 +25,12 @@ class ServerFlags:
     requestheader_names: RequestHeaderNames
     allowed_names: tuple[str, ...]
     client_ca: Path | None
+    authorization_kubeconfig: Path | None
     disabled: frozenset[GroupVersion]
     data_dir: Path | None
     metrics_bind_address: str
     metrics_port: int
+    shutdown_delay_seconds: float
     shutdown_grace_seconds: float
     verbosity: int
     log_format: str
@@ -43,6 +45,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     serving.add_argument("--metrics-bind-address", default="127.0.0.1", metavar="ADDRESS", help="address for it")
     serving.add_argument(
         "--metrics-port", type=int, default=0, metavar="PORT", help="plain HTTP port for metrics and health (0: none)"
+    )
+    serving.add_argument(
+        "--shutdown-delay-seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="how long to serve on at the end, not ready and with connections announced to close",
     )
     serving.add_argument(
         "--shutdown-grace-seconds", type=float, default=10.0, metavar="S", help="longest wait for requests at the end"
@@ -63,6 +72,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     identity.add_argument("--requestheader-group-headers", action="append", metavar="HEADERS")
     identity.add_argument("--requestheader-extra-headers-prefix", action="append", metavar="PREFIXES")
     identity.add_argument("--client-ca-file", type=Path, metavar="FILE", help="CA of clients that come directly (PEM)")
+    identity.add_argument(
+        "--authorization-kubeconfig",
+        type=Path,
+        metavar="FILE",
+        help="kubeconfig of the server that is asked what callers may do (none: only system:masters may do anything)",
+    )
     other = parser.add_argument_group("other")
     other.add_argument(
         "--runtime-config",
@@ -80,7 +95,8 @@ def parse_flags(arguments: argparse.Namespace, served: Iterable[GroupVersion]) -
     for flag in ("secure_port", "metrics_port"):
         if not 0 <= getattr(arguments, flag) <= 65535:
             raise FlagError(f"--{flag.replace('_', '-')}: must be between 0 and 65535")
-    for flag in ("tls_cert_file", "tls_private_key_file", "requestheader_client_ca_file", "client_ca_file"):
+    files = ("tls_cert_file", "tls_private_key_file", "requestheader_client_ca_file", "client_ca_file")
+    for flag in (*files, "authorization_kubeconfig"):
         path: Path | None = getattr(arguments, flag)
         if path is not None and not path.is_file():
             raise FlagError(f"--{flag.replace('_', '-')}: no such file: {path}")
@@ -100,10 +116,12 @@ def parse_flags(arguments: argparse.Namespace, served: Iterable[GroupVersion]) -
         requestheader_names=names,
         allowed_names=_list(arguments.requestheader_allowed_names),
         client_ca=arguments.client_ca_file,
+        authorization_kubeconfig=arguments.authorization_kubeconfig,
         disabled=parse_runtime_config(_list(arguments.runtime_config), served),
         data_dir=arguments.data_dir,
         metrics_bind_address=arguments.metrics_bind_address,
         metrics_port=arguments.metrics_port,
+        shutdown_delay_seconds=arguments.shutdown_delay_seconds,
         shutdown_grace_seconds=arguments.shutdown_grace_seconds,
         verbosity=arguments.verbosity,
         log_format=arguments.log_format,

@@ -1,10 +1,11 @@
-"""A small HTTP/1.1 client for calls between servers: one connection per request, nothing followed, everything bounded.
+"""A small HTTP/1.1 client for calls between servers: nothing followed, everything bounded.
 
 TCP, TLS and unix sockets; h11 does the protocol. Redirects are answers like any other, bodies are not decoded, and no
 header is added besides Host, Connection and the framing of the body.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -113,6 +114,48 @@ async def request(
     return Response(status=head.status_code, headers=_decoded(head), body=content)
 
 
+class KeptConnection:
+    """A connection for several requests, one after the other; make one with `open`. `close` it in the end."""
+
+    def __init__(self, target: Target, exchange: "_Exchange") -> None:
+        self._target = target
+        self._exchange = exchange
+
+    @classmethod
+    async def open(cls, target: Target, *, timeout: float) -> "KeptConnection":
+        """Connect within `timeout` seconds. Raises a subclass of HTTPClientError."""
+        try:
+            async with asyncio.timeout(timeout):
+                reader, writer = await _connect(target)
+        except TimeoutError as error:
+            raise RequestTimeout(f"no connection to {target} within {timeout:g}s") from error
+        return cls(target, _Exchange(reader, writer, None))
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request can be tried: the last answer is complete, and the peer has not hung up so far."""
+        exchange = self._exchange
+        idle = exchange.connection.our_state is h11.IDLE
+        return idle and not exchange.reader.at_eof() and not exchange.writer.is_closing()
+
+    async def request(self, method: str, path: str, headers: Headers, *, timeout: float, max_body: int) -> Response:
+        """As the function `request`, without a body. After an error the connection is not reusable."""
+        exchange = self._exchange
+        try:
+            async with asyncio.timeout(timeout):
+                exchange.send(self._target, method, path, headers, b"", close=False)
+                head = await exchange.head()
+                content = await exchange.read(max_body)
+        except TimeoutError as error:
+            raise RequestTimeout(f"no complete response from {self._target} within {timeout:g}s") from error
+        with contextlib.suppress(h11.LocalProtocolError):
+            exchange.connection.start_next_cycle()
+        return Response(status=head.status_code, headers=_decoded(head), body=content)
+
+    def close(self) -> None:
+        self._exchange.writer.transport.abort()
+
+
 class LineStream:
     """An answer whose body is read line by line, such as a watch; made by `stream_lines`."""
 
@@ -186,14 +229,17 @@ class _Exchange:
         self.deadline = deadline
         self.connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
 
-    def send(self, target: Target, method: str, path: str, headers: Headers, body: bytes) -> None:
+    def send(
+        self, target: Target, method: str, path: str, headers: Headers, body: bytes, *, close: bool = True
+    ) -> None:
         names = {name.lower() for name, _ in headers}
         lines = list(headers)
         if "host" not in names:
             lines.insert(0, ("Host", target.authority))
         if body or method in _METHODS_WITH_BODY:
             lines.append(("Content-Length", str(len(body))))
-        lines.append(("Connection", "close"))
+        if close:
+            lines.append(("Connection", "close"))
         try:
             data = self.connection.send(h11.Request(method=method, target=path, headers=lines))
             if body:

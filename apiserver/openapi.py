@@ -7,7 +7,7 @@ from functools import cached_property
 from apimachinery import codec, discovery, negotiation, status
 from apimachinery.openapi import protobuf, root, v2, v3
 from apimachinery.options import parse_query
-from apiserver.documents import Answer
+from apiserver.documents import Answer, not_modified
 from apiserver.registry import Registry
 
 _YEAR_SECONDS = 365 * 24 * 3600
@@ -39,11 +39,13 @@ class LocalOpenAPI:
 
     @cached_property
     def v2_document(self) -> dict[str, object]:
+        """The v2 document of all group versions."""
         models = [model for gv in self._registry.group_versions() for model in self._registry.models(gv)]
         return v2.build(models, title=self._title, version=self._version)
 
     @cached_property
-    def _v2_json(self) -> bytes:
+    def v2_json(self) -> bytes:
+        """The same as JSON."""
         return codec.encode_json(self.v2_document)
 
     @cached_property
@@ -67,8 +69,8 @@ class LocalOpenAPI:
         media_type = negotiation.choose_openapi_v2(accept)
         if media_type is None:
             return Answer(406, {}, b"")
-        body = self._v2_json if media_type == "application/json" else self._v2_protobuf
-        return tagged(media_type, body, if_none_match, tag=discovery.etag(self._v2_json))
+        body = self.v2_json if media_type == "application/json" else self._v2_protobuf
+        return tagged(media_type, body, if_none_match, tag=discovery.etag(self.v2_json))
 
 
 class OpenAPIDocuments:
@@ -86,7 +88,9 @@ def tagged(media_type: str, body: bytes, if_none_match: str, *, tag: str = "") -
     """An answer with an ETag, or 304."""
     tag = tag or discovery.etag(body)
     headers = {"content-type": media_type, "etag": tag, "vary": "Accept"}
-    return Answer(304, headers, b"") if if_none_match == tag else Answer(200, headers, body)
+    if if_none_match and not_modified(if_none_match, tag):
+        return Answer(304, headers, b"")
+    return Answer(200, headers, body)
 
 
 def group_version_answer(

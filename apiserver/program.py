@@ -1,22 +1,28 @@
 """Running an aggregated API server: from flags and declared resources to a process that ends in order."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from starlette.types import Scope
 
 from apimachinery import status
-from apimachinery.authorization import Policy
+from apimachinery.authorization import Authorizer, Policy
 from apimachinery.identity import User
+from apimachinery.rbac import RuleBook
 from apiserver import logs
 from apiserver.app import AppConfig, Authenticate, build_app
+from apiserver.auth import remote_config
+from apiserver.auth.access_webhook import AccessWebhook
+from apiserver.auth.authorizer import Authorizers
 from apiserver.auth.request_header import AuthenticationFailed, Authenticator, RequestHeaderAuthenticator
 from apiserver.auth.trusted import lower_headers
 from apiserver.auth.x509 import CertificateAuthenticator
+from apiserver.background import Background
 from apiserver.discovery import LocalDiscovery
 from apiserver.endpoints import Endpoints, plain_app
 from apiserver.flags import ServerFlags
@@ -25,6 +31,7 @@ from apiserver.lifecycle import Shutdown
 from apiserver.metrics import ServerMetrics
 from apiserver.openapi import LocalOpenAPI, OpenAPIDocuments
 from apiserver.registry import Registry
+from apiserver.reload import Reloader, ReloadMetrics
 from apiserver.resource import Resource
 from apiserver.rest.context import Context
 from apiserver.rest.dispatch import Verbs
@@ -32,10 +39,13 @@ from apiserver.serving import serve
 from apiserver.storage.base import Store
 from apiserver.storage.file import FileStore
 from apiserver.storage.memory import MemoryStore
-from apiserver.tls import server_context
+from apiserver.tls import ServerTLS
 from apiserver.version import program_version, version_document
 
 _DEBUG_VERBOSITY = 4
+_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_DELEGATED_SECONDS = 10.0
+"""How long the parent's word counts, as in the originals."""
 
 log = logs.get("program")
 
@@ -51,7 +61,7 @@ class Program:
 
 async def run(program: Program, flags: ServerFlags) -> None:
     """Serve until SIGTERM or SIGINT. Raises what opening files, sockets and directories raises, with one-line texts:
-    TLSConfigError, ListenError, DataDirectoryError."""
+    TLSConfigError, ListenError, DataDirectoryError, FileError."""
     logs.configure("debug" if flags.verbosity >= _DEBUG_VERBOSITY else "info", _log_format(flags))
     shutdown = Shutdown()
     shutdown.install()
@@ -59,12 +69,20 @@ async def run(program: Program, flags: ServerFlags) -> None:
     health.add("ping", lambda: None)
     health.add("shutdown", shutdown.check, endpoints=("readyz",))
     registry = Registry(_enabled(program.resources, flags))
-    tls_context = server_context(
+    tls = ServerTLS(
         flags.cert,
         flags.key,
         [path for path in (flags.requestheader_ca, flags.client_ca) if path is not None],
         ["http/1.1", "h2"],
     )
+    files = Reloader(ReloadMetrics(collectors, prefix="apiserver"))
+    failures: list[str] = []
+
+    def fail() -> None:
+        failures.append("a part of the server ended, see the log")
+        shutdown.request()
+
+    background = Background(fail)
     endpoints = Endpoints(health=health, collectors=collectors, version=version_document())
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(flags.data_dir))
@@ -75,8 +93,8 @@ async def run(program: Program, flags: ServerFlags) -> None:
             AppConfig(
                 registry=registry,
                 verbs=verbs,
-                authenticate=authenticate_peers(_authenticator(flags)),
-                policy=Policy(),
+                authenticate=authenticate_peers(_authenticator(flags, tls, files)),
+                authorizer=_authorizer(flags, stack),
                 endpoints=endpoints,
                 metrics=ServerMetrics(collectors),
                 documents=[discovery, OpenAPIDocuments(openapi, time.time)],
@@ -90,12 +108,18 @@ async def run(program: Program, flags: ServerFlags) -> None:
             )
             stack.push_async_callback(plain.stop)
         server = await serve(
-            app, host=flags.bind_address, port=flags.secure_port, ssl_context=tls_context, name="secure"
+            app, host=flags.bind_address, port=flags.secure_port, ssl_context=tls.context, name="secure"
         )
+        background.start("reload of files", files.run())
+        stack.push_async_callback(background.stop)
         log.info("serving", address=f"{flags.bind_address}:{server.port}", groups=_names(registry))
         await shutdown.wait()
+        server.connections.announce_end()
+        await asyncio.sleep(flags.shutdown_delay_seconds)
         verbs.watcher.close()
         await server.stop(grace)
+    if failures:
+        raise RuntimeError(failures[0])
     log.info("stopped")
 
 
@@ -113,12 +137,32 @@ def authenticate_peers(authenticator: Authenticator) -> Authenticate:
     return authenticate
 
 
-def _authenticator(flags: ServerFlags) -> Authenticator:
+def _authenticator(flags: ServerFlags, tls: ServerTLS, files: Reloader) -> Authenticator:
+    """Who may come in; `files` makes it, and the listener, follow their files."""
     front_proxy = RequestHeaderAuthenticator(
         flags.requestheader_ca, allowed_names=flags.allowed_names, names=flags.requestheader_names
     )
     direct = CertificateAuthenticator(flags.client_ca) if flags.client_ca is not None else None
+    files.watch("serving", tls.files, tls.reload, certificates=flags.cert)
+    proxies = front_proxy.verifier
+    files.watch("requestheader-ca", proxies.files, proxies.reload, certificates=flags.requestheader_ca)
+    if direct is not None:
+        files.watch("client-ca", direct.verifier.files, direct.verifier.reload, certificates=flags.client_ca)
     return Authenticator(request_header=front_proxy, certificates=direct)
+
+
+def _authorizer(flags: ServerFlags, stack: contextlib.AsyncExitStack) -> Authorizer:
+    """Who may do what: what the parent says, where there is one to ask (aggregator.md 9.1)."""
+    if flags.authorization_kubeconfig is None:
+        return Policy()
+    parent = remote_config.load(flags.authorization_kubeconfig)
+    webhook = AccessWebhook(
+        replace(parent, path=parent.path.rstrip("/") + _ACCESS_REVIEWS),
+        authorized_seconds=_DELEGATED_SECONDS,
+        unauthorized_seconds=_DELEGATED_SECONDS,
+    )
+    stack.push_async_callback(webhook.stop)
+    return Authorizers(Policy(), RuleBook(), webhook)
 
 
 def _enabled(resources: Iterable[Resource], flags: ServerFlags) -> list[Resource]:

@@ -39,7 +39,8 @@ class WorkQueue:
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._failures: dict[str, int] = {}
-        self._wake = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         if instruments is not None:
             instruments.watch_running(self._running_seconds)
 
@@ -55,7 +56,7 @@ class WorkQueue:
         if self._instruments is not None:
             self._instruments.adds.inc()
             self._instruments.depth.set(len(self._waiting))
-        self._wake.set()
+        self._wake_one()
 
     def add_after(self, key: str, seconds: float) -> None:
         """Have `key` worked on after a while; the earliest of several dates counts."""
@@ -67,7 +68,8 @@ class WorkQueue:
             return
         self._due[key] = when
         heapq.heappush(self._later, (when, key))
-        self._wake.set()
+        if self._later[0][1] == key:
+            self._set_timer()
 
     def add_failed(self, key: str) -> float:
         """Have `key` worked on again after its backoff; returns the delay in seconds."""
@@ -85,18 +87,19 @@ class WorkQueue:
 
     async def get(self) -> str:
         """The next key; `done` must be called for it afterwards."""
-        while True:
-            self._move_due()
-            if self._ready:
-                return self._take()
-            self._wake.clear()
-            timeout = max(0.0, self._later[0][0] - self._monotonic()) if self._later else None
+        while not self._ready:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
             try:
-                # Not wait_for: before Python 3.12 it can swallow a cancellation that comes with the wake-up.
-                async with asyncio.timeout(timeout):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+                await waiter
+            except asyncio.CancelledError:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                if self._ready:
+                    # It may have been woken for a key that another one has to take now.
+                    self._wake_one()
+                raise
+        return self._take()
 
     def done(self, key: str) -> None:
         """Work on `key` has ended; if it was added meanwhile, it is ready again."""
@@ -115,10 +118,23 @@ class WorkQueue:
         if self._instruments is not None:
             self._instruments.depth.set(len(self._waiting))
             self._instruments.waited.observe(now - added)
-        if self._ready:
-            # Several workers wait on one event: the one that was woken passes it on.
-            self._wake.set()
         return key
+
+    def _wake_one(self) -> None:
+        # One worker for one key: there may be a hundred workers, and most of the time all of them wait.
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._later:
+            delay = max(0.0, self._later[0][0] - self._monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._move_due)
 
     def _move_due(self) -> None:
         now = self._monotonic()
@@ -127,6 +143,7 @@ class WorkQueue:
             if self._due.get(key) == when:
                 del self._due[key]
                 self.add(key)
+        self._set_timer()
 
     def _running_seconds(self) -> list[float]:
         now = self._monotonic()

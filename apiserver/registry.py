@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from apimachinery.openapi.model import ResourceModel, SubresourceModel
-
 from apimachinery.discovery import APIResource
 from apimachinery.gvk import GroupVersion, version_sort_key
+from apimachinery.openapi.model import ResourceModel, SubresourceModel
 from apiserver.resource import Resource
 
 
@@ -85,5 +84,5 @@ def _model(resource: Resource) -> ResourceModel:
         description=resource.description,
         has_status=resource.strategy.has_status,
         subresources=subresources,
-        virtual=resource.virtual_list is not None,
+        virtual=resource.virtual_list is not None or resource.virtual_create is not None,
     )

@@ -23,6 +23,15 @@ class SubresourceRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRequest:
+    """What a resource without storage is sent: the caller and the object, checked against schema and strategy."""
+
+    user: User
+    namespace: str
+    object: Object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subresource:
     """A custom subresource, answered with GET by a function of the parent object."""
 
@@ -61,6 +70,9 @@ class Resource:
     """Dotted paths usable in field selectors besides metadata.name and metadata.namespace, e.g. `spec.host`."""
     virtual_list: Callable[[User], Awaitable[Object]] | None = None
     """For a resource without storage: answers list (and nothing else) with one document. `verbs` must be ("list",)."""
+    virtual_create: Callable[[CreateRequest], Awaitable[Object]] | None = None
+    """For a resource without storage: answers create (and nothing else) with the complete object, such as a question
+    with its answer. It may raise APIError. `verbs` must be ("create",)."""
     protobuf: Message | None = None
     """The message that clients may send instead of JSON or YAML; answers are JSON all the same."""
     description: str = ""

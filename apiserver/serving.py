@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from apiserver import logs
-from apiserver.connection import AbortResponse, ASGIApp, Connection, Message, Receive, Scope, Send
+from apiserver.connection import AbortResponse, ASGIApp, Connection, Context, Message, Receive, Scope, Send
 
 __all__ = [
     "ASGIApp",
@@ -57,7 +56,7 @@ class Connections:
         self._app = app
         self._name = name
         self._config = _config()
-        self._context = WorkerContext(None)
+        self._context = Context()
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = True
 
@@ -92,9 +91,14 @@ class Connections:
             reader.feed_data(received)
         self.start(reader, asyncio.StreamWriter(transport, protocol, reader, loop), state)
 
+    def announce_end(self) -> None:
+        """Serve on, but tell HTTP/1.1 clients to use their connections no more: none is then closed under a request."""
+        self._context.leaving = True
+
     async def drain(self, grace_seconds: float) -> None:
         """Close idle connections, let running requests finish within `grace_seconds`, then break the rest off."""
         self._accepting = False
+        self.announce_end()
         await self._context.terminated.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)

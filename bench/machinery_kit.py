@@ -101,5 +101,13 @@ class Connection:
         self._writer.close()
 
 
+def machine_busy() -> float:
+    """CPU seconds that all processors together have been busy, or were withheld from this machine, so far."""
+    user, nice, system, _idle, _waiting, *interrupts = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    )
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def percentile(sorted_values: Sequence[float], fraction: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * fraction))]

@@ -52,7 +52,7 @@ async def _serve(socket: Path, store: Store) -> None:
             registry=registry,
             verbs=verbs,
             authenticate=trusted_headers,
-            policy=Policy(),
+            authorizer=Policy(),
             endpoints=Endpoints(health=HealthChecks(), collectors=collectors, version={}),
             metrics=ServerMetrics(collectors),
             documents=[LocalDiscovery(registry)],

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import uvloop
 
-from bench.machinery_kit import Connection, Figure, Process, at_most, percentile, request, server
+from bench.machinery_kit import Connection, Figure, Process, at_most, machine_busy, percentile, request, server
 from bench.machinery_server import PATH
 
 WATCHERS, WRITES_PER_SECOND = 1000, 100
@@ -92,12 +92,14 @@ class Fanout:
     worst: float
     write_p99: float
     server_cpu: float
-    """Share of one core."""
+    """Cores, as `client_cpu` and `others`."""
     client_cpu: float
+    others: float
+    """What processes that are no part of this took away meanwhile."""
 
     def figures(self, name: str) -> Sequence[Figure]:
         notes = f"p50 {self.p50:.0f}, worst {self.worst:.0f}, write p99 {self.write_p99:.0f} ms; "
-        notes += f"CPU server {self.server_cpu:.0%}, client {self.client_cpu:.0%}"
+        notes += f"cores used: server {self.server_cpu:.2f}, client {self.client_cpu:.2f}, others {self.others:.2f}"
         return [
             at_most(f"{name}, p99", self.p99, _P99_MILLISECONDS, "ms"),
             Figure(
@@ -114,14 +116,16 @@ def measure(process: Process, *, seconds: float, watchers: int = WATCHERS, accep
     """One run against an empty server."""
     command = [sys.executable, "-m", "bench.machinery_watch", str(process.socket), str(watchers), accept]
     client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert client.stdin is not None and client.stdout is not None
+    assert client.stdin is not None
+    assert client.stdout is not None
     try:
         asyncio.run(_prepare(process.socket))
         if client.stdout.readline() != "ready\n":
             raise RuntimeError("the watch client did not start")
-        cpu, started = process.cpu(), time.monotonic()
+        busy, own, cpu, started = machine_busy(), time.process_time(), process.cpu(), time.monotonic()
         sent, write_latencies = uvloop.run(_write(process.socket, seconds))
         cpu, elapsed = process.cpu() - cpu, time.monotonic() - started
+        busy, own = machine_busy() - busy, time.process_time() - own
         report = _report(client, [[[len(sent), sum(sent)], watchers]])
     finally:
         client.stdin.close()
@@ -136,12 +140,14 @@ def measure(process: Process, *, seconds: float, watchers: int = WATCHERS, accep
         write_p99=percentile(sorted(write_latencies), 0.99),
         server_cpu=cpu / elapsed,
         client_cpu=report["cpu"] / elapsed,
+        others=max(0.0, busy - own - cpu - report["cpu"]) / elapsed,
     )
 
 
 def _report(client: "subprocess.Popen[str]", complete: Any) -> Any:
     """What the client has seen, as soon as that is everything, or after a while anyway."""
-    assert client.stdin is not None and client.stdout is not None
+    assert client.stdin is not None
+    assert client.stdout is not None
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         client.stdin.write("report\n")

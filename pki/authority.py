@@ -1,8 +1,11 @@
 """Makes and reads keys and certificates. Knows cryptography, not files; the clock is an argument."""
 
+import dataclasses
 import ipaddress
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -11,10 +14,16 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki.plan import CertificatePlan, Found, PKIError, Role, normalize_san
-
-BACKDATE = timedelta(minutes=5)
-"""How far notBefore lies in the past, so that a machine whose clock is a little behind accepts a fresh certificate."""
+from pki.plan import (
+    SERIAL_BYTES,
+    CertificatePlan,
+    Found,
+    PKIError,
+    Role,
+    normalize_san,
+    serial_number,
+    validity,
+)
 
 _SIGNING_KEYS = (
     rsa.RSAPrivateKey,
@@ -58,6 +67,27 @@ def load_certificate(data: bytes) -> x509.Certificate:
         raise ValueError("not a PEM certificate") from None
 
 
+def load_bundle(data: bytes) -> list[x509.Certificate]:
+    """All certificates of a PEM file, at least one; ValueError with a short text when one of them is unusable."""
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("not a PEM certificate") from None
+
+
+def bundle_pem(certificates: Sequence[x509.Certificate]) -> bytes:
+    return b"".join(map(certificate_pem, certificates))
+
+
+def active(certificates: Sequence[x509.Certificate], key: CertificateIssuerPrivateKeyTypes | None) -> x509.Certificate:
+    """The certificate of a bundle that belongs to the key beside it; the first one when none does."""
+    if key is not None:
+        for certificate in certificates:
+            if matches(certificate, key):
+                return certificate
+    return certificates[0]
+
+
 def load_key(data: bytes) -> CertificateIssuerPrivateKeyTypes:
     """The private key of a PEM file; ValueError with a short text when it cannot be used. Never quotes the file."""
     try:
@@ -98,10 +128,7 @@ def sign(
     signing_key = issuer.key if issuer else key
     if signing_key is None:
         raise PKIError(f"{plan.name}.crt cannot be signed: {plan.issuer}.key is missing")
-    start = (now - BACKDATE).replace(microsecond=0)
-    end = start + plan.lifetime + BACKDATE
-    if issuer:
-        end = min(end, issuer.certificate.not_valid_after_utc)
+    start, end = validity(plan.lifetime, now, issuer.certificate.not_valid_after_utc if issuer else None)
     own_identifier = (renews and _key_identifier(renews)) or x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     issuer_identifier = own_identifier
     if issuer:
@@ -113,7 +140,7 @@ def sign(
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial_number(secrets.token_bytes(SERIAL_BYTES)))
         .not_valid_before(start)
         .not_valid_after(end)
         .add_extension(own_identifier, critical=False)
@@ -178,8 +205,11 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def inspect(certificate_data: bytes | None, key_data: bytes | None, issuer: x509.Certificate | None) -> Found:
-    """What the two files of one plan hold; `None` stands for a file that does not exist."""
+def inspect(certificate_data: bytes | None, key_data: bytes | None, issuers: Sequence[x509.Certificate] = ()) -> Found:
+    """What the two files of one plan hold; `None` stands for a file that does not exist.
+
+    Of several certificates in the file the one that belongs to the key counts. Without issuers it signs itself.
+    """
     key, key_problem = None, ""
     if key_data is not None:
         try:
@@ -189,9 +219,8 @@ def inspect(certificate_data: bytes | None, key_data: bytes | None, issuer: x509
     if certificate_data is None:
         return Found(has_key=key_data is not None, key_problem=key_problem)
     try:
-        certificate = load_certificate(certificate_data)
-        sans = _sans(certificate)
-        role = _role(certificate)
+        certificate = active(load_bundle(certificate_data), key)
+        described = describe(certificate, issuers)
     except ValueError as error:
         return Found(
             has_certificate=True,
@@ -199,22 +228,30 @@ def inspect(certificate_data: bytes | None, key_data: bytes | None, issuer: x509
             key_problem=key_problem,
             certificate_problem=str(error),
         )
-    return Found(
-        has_certificate=True,
+    return dataclasses.replace(
+        described,
         has_key=key_data is not None,
         key_problem=key_problem,
         key_matches=key is not None and matches(certificate, key),
-        signed_by_issuer=_signed_by(certificate, issuer or certificate),
-        role=role,
+    )
+
+
+def describe(certificate: x509.Certificate, issuers: Sequence[x509.Certificate] = ()) -> Found:
+    """What a certificate says, its key apart; ValueError when a name in it cannot be read."""
+    return Found(
+        has_certificate=True,
+        signed_by_issuer=any(signed_by(certificate, issuer) for issuer in issuers or [certificate]),
+        role=_role(certificate),
         common_name=",".join(_values(certificate, NameOID.COMMON_NAME)),
         organizations=_values(certificate, NameOID.ORGANIZATION_NAME),
-        sans=sans,
+        sans=_sans(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
 
 
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's name and key are those that the certificate was signed with."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

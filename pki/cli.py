@@ -3,13 +3,15 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pki import write
-from pki.plan import DEFAULT_DAYS, CertificatePlan, Found, PKIError, Role, development_plan, expiry_problem
-from pki.write import Outcome, Owner
+from pki import files, rotate, rotation, table, write
+from pki.files import Owner
+from pki.plan import DEFAULT_DAYS, PKIError, Role, development_plan
+from pki.rotation import Step
+from pki.write import Outcome
 
 MAX_DAYS = 3650
 
@@ -32,6 +34,18 @@ Running it again keeps what is still good. A certificate that is missing, close 
 issued again; an authority whose key is there is renewed with that key, never replaced.
 """
 
+_ROTATION = """\
+Replaces a certificate authority while everything goes on. The steps, in this order:
+  trust   make the next authority and trust it beside the present one
+  switch  let it sign: every certificate of the old authority is made anew, with its key
+  finish  trust the old authority no more
+After each step give every server and client the time to load the files again; servers look every second, but copies of
+a bundle, in a kubeconfig on another machine say, have to be replaced by hand. A step that was interrupted is completed
+by running it again. Without a step: where the rotation stands.
+"""
+_RAW = argparse.RawDescriptionHelpFormatter
+_STATUS = "status"
+
 
 def _owner(text: str) -> Owner:
     found = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text)
@@ -47,7 +61,7 @@ def _days(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
+    raw = _RAW
     parser = argparse.ArgumentParser(
         prog="aggregator-pki", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw
     )
@@ -86,9 +100,36 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="create this directory too and give it, with its contents, to the owner; may be repeated",
     )
+    _add_renew(commands)
+    _add_rotate(commands)
     show = commands.add_parser("show", help="show what expires when")
     show.add_argument("--dir", type=Path, required=True)
     return parser
+
+
+def _add_renew(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    renew = commands.add_parser(
+        "renew",
+        help="make new certificates of those that are there, before they expire",
+        description="Renews what is close to its end, or what is named; subjects, names and authorities stay.",
+    )
+    renew.add_argument("--dir", type=Path, required=True)
+    chosen = renew.add_mutually_exclusive_group()
+    chosen.add_argument("names", nargs="*", default=[], metavar="NAME", help="a certificate, such as aggregator")
+    chosen.add_argument("--all", action="store_true", help="every certificate but those of authorities")
+    renew.add_argument("--days", type=_days, help="lifetime of the new certificates (default: as before)")
+    renew.add_argument("--new-keys", action="store_true", help="make new private keys too")
+
+
+def _add_rotate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    authorities = [plan.name for plan in development_plan() if plan.role is Role.AUTHORITY]
+    rotated = commands.add_parser(
+        "rotate-ca", help="replace an authority step by step", description=_ROTATION, formatter_class=_RAW
+    )
+    rotated.add_argument("name", choices=authorities, metavar="NAME", help=", ".join(authorities))
+    steps = [_STATUS, *(step.value for step in Step)]
+    rotated.add_argument("step", nargs="?", default=_STATUS, choices=steps, metavar="STEP", help=", ".join(steps))
+    rotated.add_argument("--dir", type=Path, required=True)
 
 
 def _issue(arguments: argparse.Namespace, now: datetime) -> None:
@@ -96,7 +137,7 @@ def _issue(arguments: argparse.Namespace, now: datetime) -> None:
         aggregator_sans=arguments.aggregator_san, example_sans=arguments.example_san, days=arguments.days
     )
     for directory in arguments.also_own:
-        write.own_directory(directory, owner=arguments.owner, contents=True)
+        files.own_directory(directory, owner=arguments.owner, contents=True)
     for outcome in write.issue(arguments.dir, plans, now=now, owner=arguments.owner):
         print(_line(outcome))
 
@@ -106,42 +147,43 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.action.value:<8} {outcome.name}, valid until {outcome.not_after:%Y-%m-%d}{reason}"
 
 
-def _show(arguments: argparse.Namespace, now: datetime) -> None:
-    seen = write.look(arguments.dir, development_plan())
-    rows = [("NAME", "EXPIRES", "LEFT", "STATE", "SUBJECT", "NAMES")]
-    rows += [_row(plan, found, now) for plan, found in seen]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _row(plan: CertificatePlan, found: Found, now: datetime) -> tuple[str, str, str, str, str, str]:
-    if not found.has_certificate or found.certificate_problem:
-        return plan.name, "-", "-", found.certificate_problem or "missing", "-", "-"
-    subject = ",".join([*(f"O={name}" for name in found.organizations), f"CN={found.common_name}"])
-    left = found.not_after - now
-    return (
-        plan.name,
-        f"{found.not_after:%Y-%m-%d %H:%M}Z",
-        f"{left.days}d" if left.days > 0 else f"{max(0, left.seconds // 3600) if left.days == 0 else 0}h",
-        _state(plan, found, now),
-        subject,
-        ",".join(sorted(found.sans)) or "-",
+def _renew(arguments: argparse.Namespace, now: datetime) -> None:
+    outcomes = rotate.renew(
+        arguments.dir,
+        development_plan(),
+        now=now,
+        names=arguments.names,
+        every=arguments.all,
+        new_keys=arguments.new_keys,
+        days=arguments.days,
     )
+    for outcome in outcomes:
+        print(_line(outcome))
 
 
-def _state(plan: CertificatePlan, found: Found, now: datetime) -> str:
-    if found.has_key and (found.key_problem or not found.key_matches):
-        return found.key_problem or "key does not match"
-    if not found.signed_by_issuer:
-        return f"not signed by {plan.issuer or 'itself'}"
-    if now >= found.not_after or now < found.not_before:
-        return expiry_problem(found, now)
-    if expiry_problem(found, now):
-        return "expires soon"
-    if not found.has_key:
-        return "ok, key elsewhere" if plan.role is Role.AUTHORITY else "key missing"
-    return "ok"
+def _rotate(arguments: argparse.Namespace, now: datetime) -> None:
+    plans = development_plan()
+    if arguments.step == _STATUS:
+        situation = rotate.status(arguments.dir, arguments.name, plans)
+    else:
+        report = rotate.advance(arguments.dir, arguments.name, Step(arguments.step), plans, now=now)
+        situation = report.situation
+        for line in report.done or ("nothing to do",):
+            print(line)
+    print(f"{arguments.name}: {rotation.stage(situation).value}, next step: {rotation.following(situation).value}")
+
+
+def _show(arguments: argparse.Namespace, now: datetime) -> None:
+    for line in table.lines(write.look(arguments.dir, development_plan()), now):
+        print(line)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, datetime], None]] = {
+    "issue": _issue,
+    "renew": _renew,
+    "rotate-ca": _rotate,
+    "show": _show,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,10 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     now = datetime.now(UTC)
     try:
-        if arguments.command == "issue":
-            _issue(arguments, now)
-        else:
-            _show(arguments, now)
+        _COMMANDS[arguments.command](arguments, now)
     except PKIError as error:
         print(f"aggregator-pki: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,6 @@
 """What the PKI consists of, and whether a certificate found on disk still fits. Pure: the clock is an argument."""
 
+import dataclasses
 import enum
 import ipaddress
 import re
@@ -15,6 +16,12 @@ AUTHORITY_DAYS = 3650
 
 RENEW_BEFORE = timedelta(days=30)
 
+BACKDATE = timedelta(minutes=5)
+"""How far notBefore lies in the past, so that a machine whose clock is a little behind accepts a fresh certificate."""
+
+SERIAL_BYTES = 20
+"""Random bytes that a serial number is made of."""
+
 AGGREGATOR_SANS = ("localhost", "aggregator", "127.0.0.1", "::1")
 EXAMPLE_SANS = (
     "example-service",
@@ -24,6 +31,7 @@ EXAMPLE_SANS = (
     "example-apiserver.grafana.svc",
 )
 
+_GENERATION = re.compile(r" G(\d{1,6})$")
 _DNS_NAME = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?")
 
 
@@ -153,6 +161,49 @@ def self_issued_plan(serving_sans: Sequence[str], *, days: int = DEFAULT_DAYS) -
     )
 
 
+def plan_of(known: CertificatePlan, found: Found, *, days: int | None = None) -> CertificatePlan:
+    """The plan of a certificate that is there: the same identity and names again, not those of the usual plan.
+
+    It lives as long as the found one did, or for `days`. `known` tells its files and its issuer.
+    """
+    lifetime = timedelta(days=days) if days is not None else found.not_after - found.not_before - BACKDATE
+    if known.role is Role.AUTHORITY:
+        return dataclasses.replace(known, common_name=found.common_name, lifetime=max(lifetime, known.lifetime))
+    return dataclasses.replace(
+        known,
+        common_name=found.common_name,
+        organizations=found.organizations,
+        sans=tuple(sorted(found.sans)),
+        lifetime=max(lifetime, timedelta(days=1)),
+    )
+
+
+def next_generation(common_name: str) -> str:
+    """The common name of the authority that follows: `CA`, `CA G2`, `CA G3`.
+
+    Two authorities with one name and two keys are legal, but some verifiers try the first of them only.
+    """
+    found = _GENERATION.search(common_name)
+    if found is None:
+        return f"{common_name} G2"
+    return f"{common_name[: found.start()]} G{int(found[1]) + 1}"
+
+
+def validity(lifetime: timedelta, now: datetime, issuer_end: datetime | None = None) -> tuple[datetime, datetime]:
+    """notBefore and notAfter, in whole seconds. A certificate never outlives its issuer."""
+    start = (now - BACKDATE).replace(microsecond=0)
+    end = start + lifetime + BACKDATE
+    return start, end if issuer_end is None else min(end, issuer_end)
+
+
+def serial_number(entropy: bytes) -> int:
+    """A serial number from `SERIAL_BYTES` random bytes: positive and at most 20 octets in DER (RFC 5280 4.1.2.2)."""
+    if len(entropy) != SERIAL_BYTES:
+        raise ValueError(f"{SERIAL_BYTES} bytes are needed")
+    # The top bit is the sign in DER; the one below it is set, so that no serial number is 0 or short.
+    return (int.from_bytes(entropy) >> 2) | 1 << (SERIAL_BYTES * 8 - 2)
+
+
 def renew_after(not_before: datetime, not_after: datetime) -> datetime:
     """From when on a certificate counts as expiring soon.
 
@@ -175,12 +226,29 @@ def expiry_problem(found: Found, now: datetime) -> str:
     return ""
 
 
-def decide(plan: CertificatePlan, found: Found, now: datetime) -> Decision:
-    """Keep, renew or issue; PKIError when only a person may decide, that is, when an authority would be lost."""
-    if plan.role is Role.AUTHORITY:
-        return _decide_authority(plan, found, now)
-    problem = _leaf_problem(plan, found, now)
-    return Decision(Action.ISSUE, problem) if problem else Decision(Action.KEEP, "")
+def decide(
+    plan: CertificatePlan, found: Found, now: datetime, *, forced: bool = False, new_key: bool = False
+) -> Decision:
+    """Keep, renew or issue; PKIError when only a person may decide, that is, when an authority would be lost.
+
+    A leaf keeps a key that is good, unless a `new_key` is asked for: then one file changes, and key and certificate
+    match at every moment. `forced` makes a new certificate of one that is good.
+    """
+    leaf = plan.role is not Role.AUTHORITY
+    decision = _decide_leaf(plan, found, now) if leaf else _decide_authority(plan, found, now)
+    if decision.action is Action.KEEP and forced:
+        decision = Decision(Action.RENEW, "asked for")
+    if decision.action is Action.RENEW and leaf and new_key:
+        return Decision(Action.ISSUE, decision.reason)
+    return decision
+
+
+def _decide_leaf(plan: CertificatePlan, found: Found, now: datetime) -> Decision:
+    damage = _damage(found)
+    if damage:
+        return Decision(Action.ISSUE, damage)
+    problem = _misfit(plan, found) or expiry_problem(found, now)
+    return Decision(Action.RENEW, problem) if problem else Decision(Action.KEEP, "")
 
 
 def _decide_authority(plan: CertificatePlan, found: Found, now: datetime) -> Decision:
@@ -206,7 +274,8 @@ def _decide_authority(plan: CertificatePlan, found: Found, now: datetime) -> Dec
     return Decision(Action.RENEW, problem) if problem else Decision(Action.KEEP, "")
 
 
-def _leaf_problem(plan: CertificatePlan, found: Found, now: datetime) -> str:
+def _damage(found: Found) -> str:
+    """Why there is no pair that could be kept."""
     if not found.has_certificate and not found.has_key:
         return "missing"
     if not found.has_certificate:
@@ -215,14 +284,13 @@ def _leaf_problem(plan: CertificatePlan, found: Found, now: datetime) -> str:
         return "key missing"
     if found.certificate_problem or found.key_problem:
         return found.certificate_problem or found.key_problem
-    if not found.key_matches:
-        return "key does not belong to the certificate"
+    return "" if found.key_matches else "key does not belong to the certificate"
+
+
+def _misfit(plan: CertificatePlan, found: Found) -> str:
+    """Why the certificate is not the one that was planned."""
     if not found.signed_by_issuer:
         return f"not signed by {plan.issuer}.crt"
-    return _identity_problem(plan, found) or expiry_problem(found, now)
-
-
-def _identity_problem(plan: CertificatePlan, found: Found) -> str:
     if found.role is not plan.role:
         return f"not a {plan.role.value} certificate"
     if (found.common_name, found.organizations) != (plan.common_name, plan.organizations):

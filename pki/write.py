@@ -1,36 +1,24 @@
-"""Brings a directory in line with a plan: keys 0600, certificates 0644, each file replaced as a whole or not at all."""
+"""Brings a directory in line with a plan: issues what is missing, renews what no longer fits, keeps the rest.
 
-import contextlib
-import errno
-import fcntl
-import os
-import secrets
-from collections.abc import Iterator, Sequence
+A leaf is renewed with the key that is there: one file changes, so that key and certificate match at every moment. Where
+both have to change they are staged first; a run that was interrupted between the two is completed by the next one.
+An authority's file may hold further certificates that are trusted too (`rotate`); the one of the key signs.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from pki import authority
+from pki import authority, files
 from pki.authority import Pair
+from pki.files import CERTIFICATE_MODE, KEY_MODE, Owner
 from pki.plan import Action, CertificatePlan, Decision, Found, PKIError, Role, decide
 
-KEY_MODE = 0o600
-CERTIFICATE_MODE = 0o644
-
-_NO_LOCKS = {errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF, errno.ENOLCK}
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Numeric user and group that files are given to."""
-
-    uid: int
-    gid: int
-
-    def __str__(self) -> str:
-        return f"{self.uid}:{self.gid}"
+_STAGED = ".new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,74 +31,14 @@ class Outcome:
     not_after: datetime
 
 
-def write_file(path: Path, data: bytes, *, mode: int, owner: Owner | None = None) -> None:
-    """Replace a file atomically and durably. OSError passes; the old content stays when anything fails."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            # Mode before owner: afterwards only a privileged process could still change it.
-            os.fchmod(file.fileno(), mode)
-            if owner is not None:
-                _give(file.fileno(), path, owner)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is there for one plan."""
 
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _give(target: int | Path, path: Path, owner: Owner) -> None:
-    try:
-        os.chown(target, owner.uid, owner.gid)
-    except PermissionError:
-        raise PKIError(
-            f"{path}: cannot be given to {owner}: only root may change owners; run as root or leave the owner out"
-        ) from None
-
-
-def own_directory(directory: Path, *, owner: Owner | None, mode: int = 0o755, contents: bool = False) -> None:
-    """Make sure a directory exists and belongs to `owner`; directories made on the way belong to it too.
-
-    With `contents` so does everything in it: what an earlier user of the directory left is usable by the new one.
-    """
-    made = [path for path in (directory, *directory.parents) if not path.exists()]
-    try:
-        directory.mkdir(mode=mode, parents=True, exist_ok=True)
-        if owner is not None:
-            for path in {directory, *made}:
-                _give(path, path, owner)
-            for path in directory.rglob("*") if contents else ():
-                # Whoever owned the directory may have left a link to somewhere else: that target is not ours to give.
-                os.lchown(path, owner.uid, owner.gid)
-    except OSError as error:
-        raise PKIError(f"{directory}: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time issue into a directory; where the file system knows no locks, go without."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        yield
-    finally:
-        os.close(descriptor)
+    plan: CertificatePlan
+    found: Found
+    others: tuple[Found, ...] = ()
+    """Further certificates in an authority's file."""
 
 
 def issue(
@@ -125,102 +53,177 @@ def issue(
 
     Idempotent: a second run with the same plans changes nothing. Modes and owners of kept files are put right.
     """
-    own_directory(directory, owner=owner, mode=directory_mode)
+    files.own_directory(directory, owner=owner, mode=directory_mode)
     try:
-        with _locked(directory):
-            pairs: dict[str, Pair] = {}
-            return [_settle(directory, plan, pairs, now=now, owner=owner) for plan in plans]
+        with files.locked(directory):
+            return settle(directory, plans, now=now, owner=owner)
     except OSError as error:
         raise PKIError(f"{error.filename or directory}: {error.strerror}") from None
 
 
-def _settle(
-    directory: Path, plan: CertificatePlan, pairs: dict[str, Pair], *, now: datetime, owner: Owner | None
-) -> Outcome:
-    certificate_path, key_path = paths(directory, plan.name)
-    issuer = pairs[plan.issuer] if plan.issuer else None
-    certificate_data, key_data = _read(certificate_path), _read(key_path)
-    found = authority.inspect(certificate_data, key_data, issuer.certificate if issuer else None)
-    decision = decide(plan, found, now)
-    if decision.action is not Action.KEEP:
-        pair = _make(plan, decision, issuer, certificate_data, key_data, now)
-        if decision.action is Action.ISSUE and pair.key is not None:
-            write_file(key_path, authority.key_pem(pair.key), mode=KEY_MODE, owner=owner)
-        write_file(certificate_path, authority.certificate_pem(pair.certificate), mode=CERTIFICATE_MODE, owner=owner)
-    else:
-        pair = Pair(
-            authority.load_certificate(certificate_data or b""),
-            authority.load_key(key_data) if key_data is not None else None,
-        )
-    _put_right(certificate_path, CERTIFICATE_MODE, owner)
-    if pair.key is not None:
-        _put_right(key_path, KEY_MODE, owner)
-    if plan.role is Role.AUTHORITY:
-        pairs[plan.name] = pair
-    return Outcome(
-        name=plan.name,
-        action=decision.action,
-        reason=decision.reason,
-        not_after=pair.certificate.not_valid_after_utc,
-    )
-
-
-def _make(
-    plan: CertificatePlan,
-    decision: Decision,
-    issuer: Pair | None,
-    certificate_data: bytes | None,
-    key_data: bytes | None,
+def settle(
+    directory: Path,
+    plans: Sequence[CertificatePlan],
+    *,
     now: datetime,
+    owner: Owner | None = None,
+    forced: Iterable[str] = (),
+    new_keys: bool = False,
+) -> list[Outcome]:
+    """`issue` for a caller that holds the lock and handles OSError.
+
+    `forced` are made anew in any case; with `new_keys`, leaves that are made anew get new keys. Authorities come before
+    what they sign. Without an owner, files that root replaces stay with theirs.
+    """
+    authorities: dict[str, _Authority] = {}
+    named = frozenset(forced)
+    outcomes: list[Outcome] = []
+    for plan in plans:
+        files_of = _Files(directory, plan.name, owner)
+        files_of.complete()
+        found = files_of.inspect(authorities[plan.issuer].signers if plan.issuer else ())
+        decision = decide(plan, found, now, forced=plan.name in named, new_key=new_keys)
+        pair = _settle(plan, decision, files_of, authorities.get(plan.issuer), now)
+        if plan.role is Role.AUTHORITY:
+            authorities[plan.name] = _Authority(pair, files_of.bundle())
+        outcomes.append(
+            Outcome(
+                name=plan.name,
+                action=decision.action,
+                reason=decision.reason,
+                not_after=pair.certificate.not_valid_after_utc,
+            )
+        )
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    pair: Pair
+    bundle: Sequence[x509.Certificate]
+
+    @property
+    def signers(self) -> Sequence[x509.Certificate]:
+        """What a leaf has to be signed by; where the key is elsewhere, whatever is trusted."""
+        return [self.pair.certificate] if self.pair.key is not None else self.bundle
+
+
+def _settle(
+    plan: CertificatePlan, decision: Decision, files_of: "_Files", issuer: _Authority | None, now: datetime
 ) -> Pair:
-    if issuer is not None and issuer.key is None:
-        raise PKIError(f"{plan.name}.crt has to be issued ({decision.reason}), but {plan.issuer}.key is missing")
+    if decision.action is Action.KEEP:
+        pair = files_of.pair()
+    else:
+        if issuer is not None and issuer.pair.key is None:
+            raise PKIError(f"{plan.name}.crt has to be issued ({decision.reason}), but {plan.issuer}.key is missing")
+        pair = _make(plan, decision, files_of, issuer.pair if issuer else None, now)
+        if decision.action is Action.ISSUE:
+            files_of.replace_pair(pair)
+        else:
+            files_of.replace_certificate(pair.certificate, with_bundle=plan.role is Role.AUTHORITY)
+    files_of.put_right(key=pair.key is not None)
+    return pair
+
+
+def _make(plan: CertificatePlan, decision: Decision, files_of: "_Files", issuer: Pair | None, now: datetime) -> Pair:
+    key_data = files.read(files_of.key)
     if decision.action is Action.ISSUE or key_data is None:
         key = authority.new_key()
         return Pair(authority.sign(plan, key, issuer=issuer, now=now), key)
     key = authority.load_key(key_data)
-    return Pair(authority.sign(plan, key, issuer=issuer, now=now, renews=_previous(certificate_data)), key)
+    previous = next(iter(files_of.bundle()), None) if plan.role is Role.AUTHORITY else None
+    return Pair(authority.sign(plan, key, issuer=issuer, now=now, renews=previous), key)
 
 
-def _previous(certificate_data: bytes | None) -> x509.Certificate | None:
-    try:
-        return authority.load_certificate(certificate_data) if certificate_data else None
-    except ValueError:
-        return None
+class _Files:
+    """The two files of one plan."""
+
+    def __init__(self, directory: Path, name: str, owner: Owner | None) -> None:
+        self.certificate, self.key = files.paths(directory, name)
+        self._owner = owner
+        self._heir = owner or files.owner_of(self.certificate if self.certificate.exists() else directory)
+        """Whom new files belong to."""
+
+    def bundle(self) -> list[x509.Certificate]:
+        """The certificates, the one of the key first; empty when the file is missing or damaged."""
+        try:
+            found = authority.load_bundle(files.read(self.certificate) or b"")
+        except ValueError:
+            return []
+        first = authority.active(found, _key(files.read(self.key)))
+        return [first, *(one for one in found if one != first)]
+
+    def pair(self) -> Pair:
+        return Pair(self.bundle()[0], _key(files.read(self.key)))
+
+    def inspect(self, issuers: Sequence[x509.Certificate]) -> Found:
+        return authority.inspect(files.read(self.certificate), files.read(self.key), issuers)
+
+    def replace_certificate(self, certificate: x509.Certificate, *, with_bundle: bool) -> None:
+        """A new certificate for the key that is there; in an authority's file the others stay."""
+        others = [one for one in self.bundle() if not _same_key(one, certificate)] if with_bundle else []
+        self._write(self.certificate, authority.bundle_pem([certificate, *others]), CERTIFICATE_MODE)
+
+    def replace_pair(self, pair: Pair) -> None:
+        """Both files. What is interrupted before the first rename leaves the old pair, after it `complete` goes on."""
+        if pair.key is None:
+            raise ValueError("a pair has a key")
+        staged_certificate, staged_key = map(_staged, (self.certificate, self.key))
+        self._write(staged_key, authority.key_pem(pair.key), KEY_MODE)
+        self._write(staged_certificate, authority.certificate_pem(pair.certificate), CERTIFICATE_MODE)
+        self.complete()
+
+    def complete(self) -> None:
+        """Put a staged pair in place. The certificate was staged last and is moved last: it tells a whole pair."""
+        staged_certificate, staged_key = map(_staged, (self.certificate, self.key))
+        if staged_certificate.exists():
+            if staged_key.exists():
+                staged_key.replace(self.key)
+            staged_certificate.replace(self.certificate)
+            files.sync_directory(self.key.parent)
+        else:
+            staged_key.unlink(missing_ok=True)
+
+    def put_right(self, *, key: bool) -> None:
+        files.put_right(self.certificate, CERTIFICATE_MODE, self._owner)
+        if key:
+            files.put_right(self.key, KEY_MODE, self._owner)
+
+    def _write(self, path: Path, data: bytes, mode: int) -> None:
+        files.write_file(path, data, mode=mode, owner=self._heir)
 
 
-def paths(directory: Path, name: str) -> tuple[Path, Path]:
-    """Certificate and key file of a plan."""
-    return directory / f"{name}.crt", directory / f"{name}.key"
+def _staged(path: Path) -> Path:
+    return path.with_name(path.name + _STAGED)
 
 
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
+def _same_key(one: x509.Certificate, other: x509.Certificate) -> bool:
+    return one.public_key() == other.public_key()
 
 
-def _put_right(path: Path, mode: int, owner: Owner | None) -> None:
-    state = path.stat()
-    if owner is not None and (state.st_uid, state.st_gid) != (owner.uid, owner.gid):
-        _give(path, path, owner)
-    if state.st_mode & 0o777 != mode:
-        path.chmod(mode)
-
-
-def look(directory: Path, plans: Sequence[CertificatePlan]) -> list[tuple[CertificatePlan, Found]]:
+def look(directory: Path, plans: Sequence[CertificatePlan]) -> list[Seen]:
     """What is there for each plan, without changing anything. Raises PKIError."""
-    certificates: dict[str, x509.Certificate] = {}
-    seen: list[tuple[CertificatePlan, Found]] = []
+    bundles: dict[str, list[x509.Certificate]] = {}
+    seen: list[Seen] = []
     if not directory.is_dir():
         raise PKIError(f"{directory}: no such directory")
     try:
         for plan in plans:
-            certificate_data, key_data = (_read(path) for path in paths(directory, plan.name))
-            with contextlib.suppress(ValueError):
-                certificates[plan.name] = authority.load_certificate(certificate_data or b"")
-            seen.append((plan, authority.inspect(certificate_data, key_data, certificates.get(plan.issuer))))
+            certificate_data, key_data = (files.read(path) for path in files.paths(directory, plan.name))
+            found = authority.inspect(certificate_data, key_data, bundles.get(plan.issuer, ()))
+            others: tuple[Found, ...] = ()
+            if found.has_certificate and not found.certificate_problem and plan.role is Role.AUTHORITY:
+                bundle = bundles[plan.name] = authority.load_bundle(certificate_data or b"")
+                first = authority.active(bundle, _key(key_data))
+                others = tuple(authority.describe(one) for one in bundle if one != first)
+            seen.append(Seen(plan=plan, found=found, others=others))
     except OSError as error:
         raise PKIError(f"{error.filename}: {error.strerror}") from None
     return seen
+
+
+def _key(data: bytes | None) -> CertificateIssuerPrivateKeyTypes | None:
+    try:
+        return authority.load_key(data) if data is not None else None
+    except ValueError:
+        return None

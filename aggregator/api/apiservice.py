@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from aggregator.api import conditions, references
+from aggregator.api.apiservice_protobuf import APISERVICE
 from aggregator.api.apiservice_strategy import APIServiceStrategy
 from apimachinery.table import AGE_COLUMN, NAME_COLUMN, Column
 from apimachinery.types import Object
@@ -144,5 +145,6 @@ def resource(now: Callable[[], float]) -> Resource:
         strategy=APIServiceStrategy(now),
         categories=("api-extensions",),
         columns=COLUMNS,
+        protobuf=APISERVICE,
         description="APIService represents a server for a particular group and version.",
     )

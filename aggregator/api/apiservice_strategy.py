@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from aggregator.api import ca_bundle, conditions, probe, references
+from aggregator.upstream import settings
 from apimachinery import status
 from apimachinery.field_errors import FieldError, Path, invalid, not_supported, quote, required
 from apimachinery.gvk import GroupVersion
@@ -75,7 +76,13 @@ def validate(obj: Object) -> list[FieldError]:
         *_group_version_errors(target),
         *_priority_errors(spec),
         *_service_errors(spec),
+        *_annotation_errors(obj["metadata"].get("annotations")),
     ]
+
+
+def _annotation_errors(annotations: Object | None) -> list[FieldError]:
+    path = Path.of("metadata", "annotations")
+    return [invalid(path.key(name), value, fault) for name, value, fault in settings.faults(annotations)]
 
 
 def _name_errors(name: str, target: GroupVersion) -> list[FieldError]:

@@ -9,6 +9,7 @@ from aggregator.api.availability_metrics import AvailabilityMetrics
 from aggregator.api.backoff import Backoff
 from aggregator.api.conditions import Condition
 from aggregator.api.first_pass import FirstPass
+from aggregator.api.flapping import WINDOW_SECONDS, Flapping
 from aggregator.api.ports import Cache
 from aggregator.api.prober import Prober
 from aggregator.api.status_writer import StatusWriter
@@ -18,8 +19,8 @@ from apiserver.controller import Controller
 from apiserver.metrics import ServerMetrics
 
 RESYNC_SECONDS = 30.0
-RETRY_BASE_SECONDS = 0.5
-RETRY_CAP_SECONDS = 5.0
+RETRY_BASE_SECONDS = 0.25
+RETRY_CAP_SECONDS = 1.0
 HINT_INTERVAL_SECONDS = 1.0
 _WORKERS = 5
 _REMOTE_WORKERS = 32
@@ -76,7 +77,8 @@ class RemoteAvailability:
     """Probes aggregated servers and records whether they answer.
 
     An available server is checked every `resync_seconds`, on any change of its APIService or ExternalName, and when
-    `report_failure` says that it could not be reached; an unavailable one is checked again after 0.5 s to 5 s.
+    `report_failure` says that it could not be reached; an unavailable one is checked again after 0.25 s to 1 s. One
+    that falls again and again has to pass several checks in a row before it counts as available.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class RemoteAvailability:
         self._verdicts: dict[str, Condition] = {}
         self._checked_at: dict[str, float] = {}
         self._backoff = Backoff(RETRY_BASE_SECONDS, RETRY_CAP_SECONDS)
+        self._flapping = Flapping()
         # A worker waits up to six seconds for a server that hangs; many of those must not keep the others waiting.
         self._controller = Controller(
             "apiservice-status-override-available-controller",
@@ -131,13 +134,13 @@ class RemoteAvailability:
         """Somebody could not reach this APIService's server: check it now.
 
         Cheap enough to be called for every failed request. Ignored while the server is known to be unavailable, which
-        is checked often anyway, and within a second after a check.
+        is checked often anyway; within a second after a check began it waits until that second is over.
         """
         verdict = self._verdicts.get(name)
         if verdict is None or verdict.status != "True":
             return
-        if self._monotonic() - self._checked_at.get(name, 0.0) >= HINT_INTERVAL_SECONDS:
-            self._controller.enqueue(name)
+        rest = self._checked_at.get(name, 0.0) + HINT_INTERVAL_SECONDS - self._monotonic()
+        self._controller.enqueue_after(name, rest)
 
     async def reconcile(self, name: str) -> float | None:
         """Check one APIService and record the verdict; the seconds until the next check, None for the resync."""
@@ -147,12 +150,14 @@ class RemoteAvailability:
             self._first_pass.seen(name)
             return None
         resolved = backend_for(apiservice, self._externalnames.get)
+        self._checked_at[name] = self._monotonic()
+        before = self._verdicts.get(name)
+        failing = before is not None and before.status != "True"
         if isinstance(resolved, Backend):
-            verdict = await self._check(resolved)
+            verdict = self._damped(name, before, await self._check(resolved, once=failing))
         else:
             verdict = probe.unresolved(resolved)
         self._verdicts[name] = verdict
-        self._checked_at[name] = self._monotonic()
         written = await self._writer.write(apiservice, verdict)
         self._first_pass.seen(name)
         if verdict.reason != "FailedDiscoveryCheck":
@@ -160,9 +165,23 @@ class RemoteAvailability:
             return None if written else RETRY_BASE_SECONDS
         return self._backoff.failed(name)
 
-    async def _check(self, backend: Backend) -> Condition:
+    def _damped(self, name: str, before: Condition | None, verdict: Condition) -> Condition:
+        """The verdict, unless it passes too soon for a server that keeps falling."""
+        now = self._monotonic()
+        if verdict.status != "True":
+            self._flapping.failed(name, now, fell=before is not None and before.status == "True")
+            return verdict
+        if before is None or before.status == "True" or not self._flapping.passed(name, now):
+            return verdict
+        falls = self._flapping.falls(name, now)
+        return probe.check_failed(
+            f"checks pass again, but it failed {falls} times within {WINDOW_SECONDS:g} s: held back until more checks "
+            "in a row have passed"
+        )
+
+    async def _check(self, backend: Backend, *, once: bool) -> Condition:
         started = self._monotonic()
-        verdict = probe.verdict(await self._prober.check(backend))
+        verdict = probe.verdict(await self._prober.check(backend, once=once))
         self._metrics.observe_probe(backend.apiservice, verdict.reason, self._monotonic() - started)
         return verdict
 
@@ -174,6 +193,7 @@ class RemoteAvailability:
         self._verdicts.pop(name, None)
         self._checked_at.pop(name, None)
         self._backoff.reset(name)
+        self._flapping.forget(name)
         if deleted:
             self._metrics.forget(name)
 
@@ -191,7 +211,7 @@ class RemoteAvailability:
 
     def _externalname_changed(self, old: Object | None, new: Object | None) -> None:
         obj = new if new is not None else old
-        if obj is None or (old is not None and new is not None and externalname.host(old) == externalname.host(new)):
+        if obj is None or (old is not None and new is not None and externalname.hosts(old) == externalname.hosts(new)):
             return
         metadata = obj["metadata"]
         changed = (metadata.get("namespace") or "", metadata["name"])

@@ -1,4 +1,11 @@
-"""Growing waits between attempts that fail."""
+"""Growing waits between attempts that fail, and even ones between those that succeed."""
+
+import random
+
+
+def spread(seconds: float) -> float:
+    """About as long: many things that began together do not stay together."""
+    return random.uniform(0.9, 1.1) * seconds
 
 
 class Backoff:

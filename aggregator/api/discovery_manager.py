@@ -11,15 +11,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
 
-from aggregator.api import (
-    discovery_cache,
-    references,
-)
-from aggregator.api.backoff import Backoff
+from aggregator.api import discovery_cache, references
+from aggregator.api.backoff import Backoff, spread
 from aggregator.api.discovery_fetch import DiscoveryFetcher, failed
 from aggregator.api.discovery_sources import Known, Source
 from aggregator.api.first_pass import FirstPass
-from aggregator.api.ports import Cache
+from aggregator.api.ports import FAULT_LENGTH, Cache
 from aggregator.api.priorities import priority_of
 from aggregator.api.source_index import SourceIndex
 from aggregator.upstream.backend import Backend
@@ -35,7 +32,8 @@ from apiserver.metrics import ServerMetrics
 REFRESH_SECONDS = 60.0
 RETRY_BASE_SECONDS = 0.5
 RETRY_CAP_SECONDS = 60.0
-_WORKERS = 32
+_WORKERS = 128
+"""A worker waits five seconds for a server that hangs; many of those must not keep the others waiting."""
 _WRITE_DELAY_SECONDS = 0.2
 _REMOTE_SOURCE = 0
 _LOCAL_SOURCE = 100
@@ -126,6 +124,9 @@ class DiscoveryManager:
         await self._load()
         await self._index.complete()
         keys = sorted(self._index.current)
+        for unregistered in self._known.keys() - set(keys):
+            del self._known[unregistered]
+            self._unsaved.set()
         self._first_pass.begin(keys)
         for key in keys:
             self._controller.enqueue(key)
@@ -149,7 +150,7 @@ class DiscoveryManager:
         if fault:
             return self._backoff.failed(key)
         self._backoff.reset(key)
-        return REFRESH_SECONDS
+        return spread(REFRESH_SECONDS)
 
     async def _discover(self, source: Source) -> tuple[Known, str]:
         known = self._known.get(source.key, Known())
@@ -161,7 +162,7 @@ class DiscoveryManager:
     def _note(self, source: Source, known: Known, fault: str) -> None:
         old = self._known.get(source.key)
         if fault and not self._backoff.failing(source.key):
-            log.warning("discovery failed", service=str(source.reference), error=fault)
+            log.warning("discovery failed", service=str(source.reference), error=fault[:FAULT_LENGTH])
         elif not fault and self._backoff.failing(source.key):
             log.info("discovery works again", service=str(source.reference))
         if old == known:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from aggregator.upstream.backend import split_host
 from apimachinery.field_errors import FieldError, Path, invalid, required
 from apimachinery.names import validate_dns1123_subdomain
 from apimachinery.table import AGE_COLUMN, NAME_COLUMN, Column
@@ -19,6 +20,7 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 KIND: Final = "ExternalName"
 
 _HOST = Path.of("spec", "host")
+_HOSTS = Path.of("spec", "hosts")
 _LAST_LABEL_NUMERIC = re.compile(r"(?:^|\.)[0-9]+\.?$")
 
 SCHEMA: Final[Object] = {
@@ -34,7 +36,15 @@ SCHEMA: Final[Object] = {
                 "host": {
                     "type": "string",
                     "description": "DNS name or IP address of the server, without scheme, port or path.",
-                }
+                },
+                "hosts": {
+                    "type": "array",
+                    "description": "Further addresses of the same service: hosts as in `host`, each with a port of its "
+                    "own if one follows after a colon. Requests are spread over all of them and `host`.",
+                    "items": {"type": "string"},
+                    "maxItems": 64,
+                    "x-kubernetes-list-type": "set",
+                },
             },
         }
     },
@@ -45,6 +55,22 @@ def host(obj: Object) -> str:
     """The host of an ExternalName; empty if it has none."""
     found: str = (obj.get("spec") or {}).get("host") or ""
     return found
+
+
+def hosts(obj: Object) -> tuple[str, ...]:
+    """Every address that an ExternalName gives, the host first."""
+    return (host(obj), *((obj.get("spec") or {}).get("hosts") or ()))
+
+
+def address_faults(text: str) -> Sequence[str]:
+    """Why a text is neither a host nor a host with a port."""
+    if "/" in text:
+        return host_faults(text)
+    try:
+        name, _ = split_host(text, 1)
+    except ValueError as error:
+        return [str(error)]
+    return host_faults(name)
 
 
 def host_faults(text: str) -> Sequence[str]:
@@ -77,15 +103,19 @@ def _likely_mistake(text: str) -> str:
 
 
 class ExternalNameStrategy(Strategy):
-    """An ExternalName is its host; a missing one is the schema's to report, an empty one is reported here."""
+    """An ExternalName is its addresses; a missing host is the schema's to report, an empty one is reported here."""
 
     def validate_create(self, new: Object) -> list[FieldError]:
-        found = (new.get("spec") or {}).get("host")
-        if found is None:
-            return []
+        spec = new.get("spec") or {}
+        found = spec.get("host")
+        faults: list[FieldError] = []
         if found == "":
-            return [required(_HOST, "must be a DNS name or an IP address")]
-        return [invalid(_HOST, found, fault) for fault in host_faults(found)]
+            faults.append(required(_HOST, "must be a DNS name or an IP address"))
+        elif found is not None:
+            faults.extend(invalid(_HOST, found, fault) for fault in host_faults(found))
+        for index, address in enumerate(spec.get("hosts") or ()):
+            faults.extend(invalid(_HOSTS.index(index), address, fault) for fault in address_faults(address))
+        return faults
 
 
 def _host_cell(obj: Object, now: float) -> str:

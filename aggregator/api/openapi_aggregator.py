@@ -5,16 +5,16 @@ import time
 from collections.abc import Callable
 
 from aggregator.api import openapi_snapshot, references
-from aggregator.api.backoff import Backoff
+from aggregator.api.backoff import Backoff, spread
 from aggregator.api.discovery_sources import Source
 from aggregator.api.first_pass import FirstPass
 from aggregator.api.openapi_answer import RemoteOpenAPI, key_of
 from aggregator.api.openapi_fetch import OpenAPIFetcher
 from aggregator.api.openapi_snapshot import LocalDocuments, MergedV2, OpenAPISnapshot
-from aggregator.api.ports import Cache
+from aggregator.api.openapi_worker import OpenAPIWorker
+from aggregator.api.ports import FAULT_LENGTH, Cache
 from aggregator.api.source_index import SourceIndex
 from aggregator.upstream.backend import Backend
-from apimachinery.types import Object
 from apiserver import logs
 from apiserver.controller import Controller
 from apiserver.documents import Answer
@@ -23,14 +23,15 @@ from apiserver.metrics import ServerMetrics
 REFRESH_SECONDS = 60.0
 RETRY_BASE_SECONDS = 1.0
 RETRY_CAP_SECONDS = 300.0
-_WORKERS = 8
+_WORKERS = 32
+"""A worker waits half a minute for a server that hangs."""
 _MERGE_DELAY_SECONDS = 0.2
 
 log = logs.get("openapi")
 
 
 class OpenAPIAggregator:
-    """Polls available servers once a minute and on every sign of change; merges what changed in a thread.
+    """Polls available servers once a minute and on every sign of change; merges what changed elsewhere.
 
     It is the DocumentSource of `/openapi/v2` and `/openapi/v3`. A server that fails keeps its latest good documents.
     `synced` is set when the documents of this server itself can be read; no remote server is waited for.
@@ -43,6 +44,7 @@ class OpenAPIAggregator:
         apiservices: Cache,
         externalnames: Cache,
         fetcher: OpenAPIFetcher,
+        worker: OpenAPIWorker | None = None,
         metrics: ServerMetrics | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -51,11 +53,12 @@ class OpenAPIAggregator:
         """Done when every server that was there at the start has been asked once."""
         self._local = local
         self._fetcher = fetcher
+        self._worker = worker or OpenAPIWorker()
         self._now = now
         self._known: dict[str, RemoteOpenAPI] = {}
         self._backoff = Backoff(RETRY_BASE_SECONDS, RETRY_CAP_SECONDS)
         self._dirty = asyncio.Event()
-        self._merged: tuple[list[Object], MergedV2] | None = None
+        self._merged: tuple[list[bytes], MergedV2] | None = None
         self._snapshot: OpenAPISnapshot | None = None
         self._controller = Controller(
             "apiservice-openapi-controller", self.reconcile, workers=_WORKERS, metrics=metrics
@@ -112,34 +115,37 @@ class OpenAPIAggregator:
             self._dirty.set()
         if not fault:
             self._backoff.reset(source.key)
-            return REFRESH_SECONDS
+            return spread(REFRESH_SECONDS)
         if not self._backoff.failing(source.key):
-            log.warning("openapi not read", service=str(source.reference), error=fault)
+            log.warning("openapi not read", service=str(source.reference), error=fault[:FAULT_LENGTH])
         return self._backoff.failed(source.key)
 
     async def _merge_changes(self) -> None:
+        pause = _MERGE_DELAY_SECONDS
         while True:
             await self._dirty.wait()
-            # Changes come in bursts; one merge is enough for all of a burst.
-            await asyncio.sleep(_MERGE_DELAY_SECONDS)
+            # Changes come in bursts; one merge is enough for all of a burst, and a slow one not to be repeated at once.
+            await asyncio.sleep(pause)
             self._dirty.clear()
+            started = time.monotonic()
             await self._rebuild()
+            pause = max(_MERGE_DELAY_SECONDS, time.monotonic() - started)
 
     async def _rebuild(self) -> None:
         sources = sorted(self._index.current.values(), key=_v2_order)
         known = [(source, self._known[source.key]) for source in sources if source.key in self._known]
-        specs = [(str(source.reference), remote.v2.spec) for source, remote in known if remote.v2 is not None]
+        specs = [(str(source.reference), remote.v2.body) for source, remote in known if remote.v2 is not None]
         inputs = [spec for _, spec in specs]
         merged = self._merged[1] if self._merged is not None and _same(self._merged[0], inputs) else None
         if merged is None:
-            merged = await asyncio.to_thread(lambda: openapi_snapshot.merge_v2(self._local.v2_document, specs))
+            merged = await openapi_snapshot.merge_v2(self._worker, self._local.v2_json, specs)
             self._merged = (inputs, merged)
             for name in merged.skipped:
                 log.warning("openapi v2 document left out: it cannot be merged", service=name)
         self._snapshot = openapi_snapshot.build(self._local, [_owned(*pair) for pair in known], merged)
 
 
-def _same(left: list[Object], right: list[Object]) -> bool:
+def _same(left: list[bytes], right: list[bytes]) -> bool:
     """Whether both hold the very same documents; they are replaced, never changed, and too large to compare."""
     return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
 

@@ -1,5 +1,7 @@
-"""Reading the OpenAPI documents of aggregated servers; nothing in them is trusted (aggregator.md 5). Pure, but slow for
-large documents: call it in a thread."""
+"""Reading the OpenAPI documents of aggregated servers; nothing in them is trusted (aggregator.md 5).
+
+Pure, but slow for large documents: everything but `parse_root` is for `openapi_worker` to call.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +13,6 @@ import orjson
 from apimachinery import discovery
 from apimachinery.gvk import GroupVersion
 from apimachinery.openapi import merge, protobuf, v2_to_v3
-from apimachinery.types import Object
 
 _V3_PREFIX: Final = "/openapi/v3/"
 _MALFORMED = (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
@@ -37,7 +38,7 @@ class V3Document:
 class V2Document:
     """The v2 document of a server, reduced to the group versions it may speak for."""
 
-    spec: Object
+    body: bytes
     etag: str
     """Of the server's answer; made from the body when it sends none, and then not to be sent back."""
     from_server: bool
@@ -82,44 +83,43 @@ def parse_root(body: bytes, owned: Collection[GroupVersion]) -> dict[str, tuple[
     return found
 
 
-def parse_v3(body: bytes, source_hash: str) -> V3Document:
+def check_v3(body: bytes) -> None:
+    """UnusableDocumentError unless this is an OpenAPI v3 document."""
     version = _load(body).get("openapi")
     if not isinstance(version, str) or not version.startswith("3."):
         raise UnusableDocumentError("not an OpenAPI v3 document")
-    return V3Document(body=body, hash=_hash(body), source_hash=source_hash)
 
 
-def parse_v2(body: bytes, etag: str, owned: tuple[GroupVersion, ...], known: V2Document | None) -> V2Document:
-    """The document without what belongs to group versions of others; `known` itself when it says the same.
+def v3_document(body: bytes, source_hash: str = "") -> V3Document:
+    """A document that has been checked, with a hash of our own."""
+    return V3Document(body=body, hash=discovery.etag(body).strip('"'), source_hash=source_hash)
 
-    The document is checked to survive merging and encoding.
-    """
-    tag = etag or discovery.etag(body)
-    if known is not None and known.etag == tag and known.owned == owned:
-        return known
+
+def reduced_v2(body: bytes, owned: Collection[GroupVersion]) -> bytes:
+    """The document without what belongs to group versions of others; checked to survive merging and encoding."""
     spec = _load(body)
     if spec.get("swagger") != "2.0":
         raise UnusableDocumentError("not an OpenAPI v2 document")
     try:
         filtered = merge.filter_paths(spec, [f"{group_version.path}/" for group_version in owned])
         protobuf.encode_v2(merge.merge([filtered]))
+        return orjson.dumps(filtered)
     except _MALFORMED as error:
-        raise UnusableDocumentError(f"malformed OpenAPI v2 document: {type(error).__name__}: {error}") from error
-    return V2Document(spec=filtered, etag=tag, from_server=bool(etag), owned=owned)
+        raise _malformed(error) from error
 
 
-def converted(document: V2Document, owned: Collection[GroupVersion]) -> dict[str, V3Document]:
-    """v3 documents for a server that has only v2; lossy. Group versions without paths get none."""
-    found: dict[str, V3Document] = {}
+def converted(spec: bytes, owned: Collection[GroupVersion]) -> dict[str, bytes]:
+    """v3 documents by key for a server that has only v2; lossy. Group versions without paths get none."""
+    document = _load(spec)
+    found: dict[str, bytes] = {}
     for group_version in owned:
         try:
-            part = merge.filter_paths(document.spec, [f"{group_version.path}/"])
-            if not part.get("paths"):
-                continue
-            body = orjson.dumps(v2_to_v3.convert(part), option=orjson.OPT_APPEND_NEWLINE)
+            part = merge.filter_paths(document, [f"{group_version.path}/"])
+            if part.get("paths"):
+                body = orjson.dumps(v2_to_v3.convert(part), option=orjson.OPT_APPEND_NEWLINE)
+                found[key_of(group_version)] = body
         except _MALFORMED as error:
-            raise UnusableDocumentError(f"malformed OpenAPI v2 document: {type(error).__name__}: {error}") from error
-        found[key_of(group_version)] = V3Document(body=body, hash=_hash(body))
+            raise _malformed(error) from error
     return found
 
 
@@ -133,5 +133,5 @@ def _load(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _hash(body: bytes) -> str:
-    return discovery.etag(body).strip('"')
+def _malformed(error: Exception) -> UnusableDocumentError:
+    return UnusableDocumentError(f"malformed OpenAPI v2 document: {type(error).__name__}: {error}")

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from aggregator.api import openapi_answer
+from aggregator.api import openapi_answer, openapi_jobs
 from aggregator.api.discovery_sources import Source
 from aggregator.api.openapi_answer import RemoteOpenAPI, UnusableDocumentError, V2Document, V3Document
+from aggregator.api.openapi_worker import OpenAPIWorker
 from aggregator.api.ports import FETCH_ERRORS, Fetch
 from aggregator.upstream.backend import Backend
+from apimachinery import discovery
 from apiserver.http1 import Response
 
 _HEADERS: Final = (
@@ -34,9 +36,10 @@ class _FailedError(Exception):
 class OpenAPIFetcher:
     """Turns the answers of a server into documents; never raises for what the server does."""
 
-    def __init__(self, fetch: Fetch, limits: OpenAPILimits | None = None) -> None:
+    def __init__(self, fetch: Fetch, limits: OpenAPILimits | None = None, worker: OpenAPIWorker | None = None) -> None:
         self._fetch = fetch
         self._limits = limits or OpenAPILimits()
+        self._worker = worker or OpenAPIWorker()
 
     async def poll(self, backend: Backend, source: Source, known: RemoteOpenAPI) -> tuple[RemoteOpenAPI, str]:
         """(the newest good documents, what went wrong). What cannot be had now stays as it was."""
@@ -56,7 +59,7 @@ class OpenAPIFetcher:
             faults.append(str(error))
         if not has_v3 and v2 is not None and (v2 is not known.v2 or not v3):
             try:
-                v3 = await asyncio.to_thread(openapi_answer.converted, v2, source.owned)
+                v3 = await self._converted(v2, source)
             except UnusableDocumentError as error:
                 faults.append(f"GET /openapi/v2: {error}")
         return RemoteOpenAPI(v3=v3, v2=v2), "; ".join(faults)
@@ -73,11 +76,19 @@ class OpenAPIFetcher:
         if answer.status == 404:
             return None
         body = _good(answer, path)
+        etag = answer.header("etag")
+        tag = etag or await asyncio.to_thread(discovery.etag, body)
+        if known is not None and known.etag == tag and known.owned == source.owned:
+            return known
         try:
-            etag = answer.header("etag")
-            return await asyncio.to_thread(openapi_answer.parse_v2, body, etag, source.owned, known)
+            (reduced,) = await self._worker.run("reduce-v2", [body, openapi_jobs.encode_owned(source.owned)])
         except UnusableDocumentError as error:
             raise _FailedError(f"GET {path}: {error}") from error
+        return V2Document(body=reduced, etag=tag, from_server=bool(etag), owned=source.owned)
+
+    async def _converted(self, v2: V2Document, source: Source) -> dict[str, V3Document]:
+        found = await self._worker.run("convert", [v2.body, openapi_jobs.encode_owned(source.owned)])
+        return {key.decode(): await _hashed(body) for key, body in zip(found[::2], found[1::2], strict=True)}
 
     async def _root(self, backend: Backend, source: Source) -> Mapping[str, tuple[str, str]] | None:
         """None when the server has no v3 documents at all."""
@@ -113,10 +124,12 @@ class OpenAPIFetcher:
 
     async def _v3_document(self, backend: Backend, path: str, source_hash: str) -> V3Document:
         answer = await self._get(backend, path, _HEADERS)
+        body = _good(answer, path)
         try:
-            return await asyncio.to_thread(openapi_answer.parse_v3, _good(answer, path), source_hash)
+            await self._worker.run("check-v3", [body])
         except UnusableDocumentError as error:
             raise _FailedError(f"GET {path}: {error}") from error
+        return await _hashed(body, source_hash)
 
     async def _get(
         self, backend: Backend, path: str, headers: "list[tuple[str, str]] | tuple[tuple[str, str], ...]"
@@ -126,6 +139,11 @@ class OpenAPIFetcher:
             return await self._fetch(backend, path, headers=headers, timeout=limits.timeout, max_body=limits.max_body)
         except FETCH_ERRORS as error:
             raise _FailedError(f"GET {path}: {error or type(error).__name__}") from error
+
+
+async def _hashed(body: bytes, source_hash: str = "") -> V3Document:
+    # Hashing lets go of the interpreter lock, so a thread is enough.
+    return await asyncio.to_thread(openapi_answer.v3_document, body, source_hash)
 
 
 def _good(answer: Response, path: str) -> bytes:

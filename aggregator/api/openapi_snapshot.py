@@ -1,14 +1,17 @@
 """The OpenAPI documents of all servers together: a frozen value that is swapped as a whole (aggregator.md 5)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import orjson
+
 from aggregator.api.openapi_answer import RemoteOpenAPI, V3Document
+from aggregator.api.openapi_worker import OpenAPIWorker
 from apimachinery import discovery, negotiation
-from apimachinery.openapi import merge, protobuf, root
+from apimachinery.openapi import root
 from apimachinery.options import parse_query
-from apimachinery.types import Object
 from apiserver.documents import Answer
 from apiserver.openapi import group_version_answer, tagged
 
@@ -23,7 +26,7 @@ class LocalDocuments(Protocol):
     def hashes(self) -> Mapping[str, str]: ...
 
     @property
-    def v2_document(self) -> Object: ...
+    def v2_json(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class OpenAPISnapshot:
     v2: MergedV2
     v3: Mapping[str, V3Document]
     root: bytes
+    root_etag: str
 
     def respond(self, target: str, accept: str, if_none_match: str, *, now: float) -> Answer | None:
         """The answer to a GET of a path with its query; None for a path of somebody else. `now` is epoch seconds."""
@@ -51,7 +55,7 @@ class OpenAPISnapshot:
         if path == "/openapi/v2":
             return self._respond_v2(accept, if_none_match)
         if path in ("/openapi/v3", "/openapi/v3/"):
-            return tagged("application/json", self.root, if_none_match)
+            return tagged("application/json", self.root, if_none_match, tag=self.root_etag)
         key = path.removeprefix("/openapi/v3/")
         document = self.v3.get(key) if key != path else None
         if document is None:
@@ -67,19 +71,12 @@ class OpenAPISnapshot:
         return tagged(media_type, body, if_none_match, tag=self.v2.etag)
 
 
-def merge_v2(local: Object, remotes: Iterable[tuple[str, Object]]) -> MergedV2:
-    """The local document and the remote ones (with a name each) in one; what cannot be merged is left out. Slow."""
-    merged = merge.merge([local])
-    skipped: list[str] = []
-    for name, spec in remotes:
-        try:
-            candidate = merge.merge([merged, spec])
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-            skipped.append(name)
-        else:
-            merged = candidate
-    body = negotiation.encode_json(merged)
-    return MergedV2(json=body, protobuf=protobuf.encode_v2(merged), etag=discovery.etag(body), skipped=tuple(skipped))
+async def merge_v2(worker: OpenAPIWorker, local: bytes, remotes: Sequence[tuple[str, bytes]]) -> MergedV2:
+    """The local document and the remote ones (with a name each) in one; what cannot be merged is left out."""
+    body, binary, skipped = await worker.run("merge-v2", [local, *(spec for _, spec in remotes)])
+    etag = await asyncio.to_thread(discovery.etag, body)
+    names = tuple(remotes[position][0] for position in orjson.loads(skipped))
+    return MergedV2(json=body, protobuf=binary, etag=etag, skipped=names)
 
 
 def build(local: LocalDocuments, remotes: Sequence[RemoteOpenAPI], v2: MergedV2) -> OpenAPISnapshot:
@@ -88,4 +85,4 @@ def build(local: LocalDocuments, remotes: Sequence[RemoteOpenAPI], v2: MergedV2)
     for remote in remotes:
         documents.update(remote.v3)
     body = negotiation.encode_json(root.root({key: document.hash for key, document in documents.items()}))
-    return OpenAPISnapshot(v2=v2, v3=documents, root=body)
+    return OpenAPISnapshot(v2=v2, v3=documents, root=body, root_etag=discovery.etag(body))

@@ -53,6 +53,8 @@ class AskStatus(Protocol):
     ) -> int: ...
 
 
+FAULT_LENGTH: Final = 1000
+"""Characters of a fault that a log line gets; a server may have had a hand in the rest."""
 FETCH_ERRORS: Final = (HTTPClientError, UpstreamTLSError, OSError)
 """Everything that asking an aggregated server can fail with."""
 

@@ -28,22 +28,31 @@ class Prober:
         self._ask_status = ask_status
         self._limits = limits or ProbeLimits()
 
-    async def check(self, backend: Backend) -> list[Attempt]:
-        """The attempts in order of arrival; the first one that passes is the last."""
+    async def check(self, backend: Backend, *, once: bool = False) -> list[Attempt]:
+        """The attempts in order of arrival; the first one that passes is the last.
+
+        `once` makes a single attempt per address, which is enough to see that a server is still away, and cheap.
+        """
         tasks: list[asyncio.Task[Attempt]] = []
+
+        alternatives = backend.alternatives()
 
         def launch(count: int) -> None:
             for _ in range(count):
                 name = f"probe {backend.apiservice} #{len(tasks) + 1}"
-                tasks.append(asyncio.create_task(self._attempt(backend), name=name))
+                chosen = alternatives[len(tasks) % len(alternatives)]
+                tasks.append(asyncio.create_task(self._attempt(chosen), name=name))
 
         attempts: list[Attempt] = []
         try:
-            launch(1)
+            launch(len(alternatives) if once else 1)
+            if once:
+                await self._collect(set(tasks), attempts)
+                return attempts
             done, _ = await asyncio.wait(tasks, timeout=self._limits.head_start)
             attempts.extend(task.result() for task in done)
             if not any(attempt.passed for attempt in attempts):
-                launch(self._limits.attempts - 1)
+                launch(max(self._limits.attempts, len(alternatives)) - 1)
                 await self._collect(set(tasks) - done, attempts)
         finally:
             for task in tasks:

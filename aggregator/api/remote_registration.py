@@ -1,8 +1,9 @@
 """Registering the remote services that the configuration lists (aggregator.md 6.4)."""
 
 import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from aggregator.api import apiservice, ca_bundle, externalname, references
@@ -10,7 +11,7 @@ from aggregator.api.apiservice_strategy import MAX_VERSION_PRIORITY
 from aggregator.api.autoregister import AutoRegister
 from aggregator.api.desired import Mode, managed_mode
 from aggregator.api.ports import Cache
-from aggregator.api.refs import EXTERNALNAMES
+from aggregator.api.refs import APISERVICES, EXTERNALNAMES
 from apimachinery import status
 from apimachinery.gvk import GroupVersion
 from apimachinery.types import Object
@@ -107,6 +108,8 @@ class RemoteRegistration:
     ) -> None:
         self.synced = asyncio.Event()
         self._settings = settings
+        self._bundles = {settings.bundle} if settings.bundle else set()
+        self._bundle_changed = asyncio.Event()
         self._client = client
         self._externalnames = externalnames
         self._apiservices = apiservices
@@ -144,17 +147,50 @@ class RemoteRegistration:
             await self._remove(leftover)
         self.synced.set()
 
-    async def _persist(self, obj: Object) -> None:
-        delay = _RETRY_BASE_SECONDS
-        metadata = obj["metadata"]
+    def use_bundle(self, bundle: bytes) -> bool:
+        """Verify the listed servers with another bundle (PEM) from now on; False when it is the present one."""
+        if bundle == self._settings.bundle:
+            return False
+        self._settings = replace(self._settings, bundle=bundle)
+        self._bundles.add(bundle)
+        for position, service in self._wanted:
+            self._autoregister.want(remote_apiservice(service, position, self._settings), Mode.ON_START)
+        self._bundle_changed.set()
+        return True
+
+    async def follow_bundle(self) -> None:
+        """Put each new bundle into the registered APIServices, until cancelled."""
+        await self.synced.wait()
         while True:
-            try:
-                await self._client.apply(EXTERNALNAMES, metadata["namespace"], obj, field_manager=FIELD_MANAGER)
-                return
-            except status.APIError as error:
-                log.warning("externalname not applied", name=metadata["name"], error=error.message)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _RETRY_CAP_SECONDS)
+            await self._bundle_changed.wait()
+            self._bundle_changed.clear()
+            for name in self.names:
+                await retried("bundle not put into apiservice", name, partial(self._put_bundle, name))
+
+    async def _put_bundle(self, name: str) -> None:
+        """Replace a bundle of ours; an object that somebody else has taken over or changed is left alone."""
+        try:
+            current = await self._client.get(APISERVICES, "", name)
+        except status.APIError as error:
+            if error.reason != "NotFound":
+                raise
+            return
+        bundle, spec = self._settings.bundle, references.spec(current)
+        encoded = {ca_bundle.encode(one) for one in self._bundles}
+        if not bundle or managed_mode(current) is None or spec.get("caBundle") not in encoded:
+            return
+        if spec["caBundle"] != ca_bundle.encode(bundle):
+            changed = {**current, "spec": {**current["spec"], "caBundle": ca_bundle.encode(bundle)}}
+            await self._client.update(APISERVICES, "", changed)
+            log.info("apiservice verified with another bundle", name=name)
+
+    async def _persist(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+
+        async def apply() -> None:
+            await self._client.apply(EXTERNALNAMES, metadata["namespace"], obj, field_manager=FIELD_MANAGER)
+
+        await retried("externalname not applied", metadata["name"], apply)
 
     def _leftovers(self) -> list[Object]:
         """ExternalNames of earlier lists that no APIService refers to any more."""
@@ -182,3 +218,16 @@ class RemoteRegistration:
         except status.APIError as error:
             # It is looked for again at the next start; nothing refers to it.
             log.warning("externalname not removed", name=metadata["name"], error=error.message)
+
+
+async def retried(event: str, name: str, action: Callable[[], Awaitable[None]]) -> None:
+    """Do it until it succeeds; each failure is logged as `event`."""
+    delay = _RETRY_BASE_SECONDS
+    while True:
+        try:
+            await action()
+            return
+        except status.APIError as error:
+            log.warning(event, name=name, error=error.message)
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, _RETRY_CAP_SECONDS)

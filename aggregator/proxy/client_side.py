@@ -1,45 +1,25 @@
 """The client's half of an exchange over HTTP/1.1: how a response reaches the client, and how an exchange ends."""
 
 import asyncio
-import enum
 import math
 import time
 from email.utils import formatdate
 from typing import cast
 
 from aggregator.proxy import wire
+from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHABLE, overloaded
 from aggregator.proxy.decide import GATEWAY_TIMEOUT, Reply, text
-from aggregator.proxy.failures import CONTEXT_DEADLINE, describe
+from aggregator.proxy.endpoint import Dial
+from aggregator.proxy.failures import CONTEXT_DEADLINE, Overloaded, describe
 from aggregator.proxy.headers import ResponseHead
 from aggregator.proxy.metrics import RouteCounters
 from aggregator.proxy.plane import Plane, log
-from aggregator.proxy.pool import Dial
+from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
 from aggregator.proxy.target import Target
 from aggregator.proxy.upstream_conn import UpstreamConnection
 
-CLIENT_CLOSED = 499
-"""Counted for a request whose client went away before the response was complete."""
 _FLUSH_SECONDS = 60.0
 """How long a client may take to read what is left of its last response."""
-UNREACHABLE = "error trying to reach service: "
-REDIRECT_REFUSED = "the backend attempted to redirect this request, which is not permitted"
-
-
-class State(enum.IntEnum):
-    """What a client connection waits for."""
-
-    IDLE = 0
-    """The next request, or the rest of its head."""
-    ACTIVE = 1
-    """An exchange is in progress."""
-    DRAINING = 2
-    """The response is complete, the request's body is not: it is read and dropped."""
-    TUNNEL = 3
-    CLOSED = 4
-
-
-# Plain integers compare several times faster than the members of an enumeration.
-IDLE, ACTIVE, DRAINING, TUNNEL, CLOSED = map(int, State)
 
 
 class ClientSide:
@@ -109,6 +89,23 @@ class ClientSide:
     def response_informational(self, code: int, head: ResponseHead) -> None:
         if not self.http10:
             self._out.append(wire.informational(code, head))
+
+    def response_refused(self) -> bool:
+        upstream = self.upstream
+        if self._replay is None or self.retried or upstream is None:
+            return False
+        if not upstream.endpoint.owner.may_retry(upstream.endpoint, reused=False):
+            return False
+        upstream.release()
+        self._retry(upstream)
+        return True
+
+    def _retry(self, upstream: UpstreamConnection) -> None:
+        """Send the request again, over another connection than the one that failed it."""
+        self.retried = True
+        self.upstream = None
+        endpoint = upstream.endpoint
+        self.dial = endpoint.owner.retry(self, endpoint, long_running=self.long_running)
 
     def response_head(self, code: int, head: ResponseHead, has_body: bool) -> bool:
         if self.upgrade and code < 400:
@@ -204,16 +201,21 @@ class ClientSide:
             self.state = CLOSED
             self.transport.close()
             return
-        if self._replay is not None and not answered and not self.retried and upstream is not None and upstream.reused:
-            # RFC 9110 9.2.2: the connection died unused under an idempotent request without a body.
-            self.retried = True
-            self.dial = upstream.endpoint.dial(self)
-            return
+        if upstream is not None and not answered:
+            if not upstream.reused and self.remote:
+                upstream.endpoint.failed(error)
+            # RFC 9110 9.2.2: the connection died under a safe request without a body.
+            again = self._replay is not None and not self.retried
+            if again and upstream.endpoint.owner.may_retry(upstream.endpoint, reused=upstream.reused):
+                self._retry(upstream)
+                return
         cause = describe(error, upstream.endpoint.where if upstream is not None else "")
         if self.head_sent:
             self._log_failure("response broken off", cause)
             self.abort()
             return
+        if self.remote:
+            self.plane.on_unreachable(self.route_name)
         self.reply(text(503, UNREACHABLE + cause))
 
     # Waiter: called by the pool
@@ -231,6 +233,11 @@ class ClientSide:
         assert dial is not None
         if self._counters is not None:
             self._counters.connect_errors += 1
+        if isinstance(error, Overloaded):
+            self.reply(overloaded(error))
+            return
+        if self.remote:
+            self.plane.on_unreachable(self.route_name)
         cause = describe(error, dial.where)
         prefix = "error dialing backend: " if self.upgrade else UNREACHABLE
         self.reply(text(503, prefix + cause))
@@ -324,7 +331,10 @@ class ClientSide:
             if self.head_sent:
                 self._log_failure("response broken off", CONTEXT_DEADLINE)
                 self.abort()
-            elif self.target is not None and self.target.discovery and self.remote:
+                return
+            if self.upstream is not None and self.remote:
+                self._upstream_silent(self.upstream)
+            if self.target is not None and self.target.discovery and self.remote:
                 self.reply(text(503, UNREACHABLE + CONTEXT_DEADLINE))
             else:
                 self.reply(GATEWAY_TIMEOUT)
@@ -333,6 +343,12 @@ class ClientSide:
         else:
             self.state = CLOSED
             self.transport.abort()
+
+    def _upstream_silent(self, upstream: UpstreamConnection) -> None:
+        seconds = time.monotonic() - self._began
+        if seconds >= SILENCE_SECONDS:
+            endpoint = upstream.endpoint
+            endpoint.timed_out(endpoint.owner.tick - int(seconds / self.plane.limits.sweep_seconds))
 
     def end_watch(self) -> bool:
         """End a streaming response between two of its lines, as if the server had; False if it is none."""

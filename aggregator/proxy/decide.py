@@ -1,5 +1,6 @@
 """The decision about a request: who asks, may they, and where does it go. A plain function on in-memory snapshots."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,10 +9,10 @@ import orjson
 from aggregator.proxy.headers import identity_lines
 from aggregator.proxy.routes import Route, RouteTable, names_group_version
 from aggregator.proxy.target import BadTarget, Target, read_target
-from apimachinery import authorization, status
-from apimachinery.authorization import Policy
-from apimachinery.gvk import GroupResource
-from apimachinery.identity import ANONYMOUS, UNAUTHENTICATED, User
+from apimachinery import authorization, impersonation, status
+from apimachinery.authorization import ANONYMOUS_USER, Authorizer, Decision, Undecided
+from apimachinery.identity import User
+from apimachinery.request_info import RequestInfo
 from apimachinery.status import APIError
 
 _TEXT = b"text/plain; charset=utf-8"
@@ -35,13 +36,12 @@ class Identity:
     """The X-Remote-* lines that tell a backend who it is."""
 
 
-ANONYMOUS_USER = User(ANONYMOUS, groups=(UNAUTHENTICATED,))
-_ANONYMOUS_LINES = identity_lines(ANONYMOUS_USER)
+_ANONYMOUS = Identity(ANONYMOUS_USER, lines=identity_lines(ANONYMOUS_USER))
 NOBODY = Identity(None)
 REFUSED = Identity(None, failed=True)
 
 
-def identity_of(user: User | None, policy: Policy) -> Identity:
+def identity_of(user: User | None, authorizer: Authorizer) -> Identity:
     """Prepare a user. One that cannot travel in headers is refused."""
     if user is None:
         return NOBODY
@@ -49,7 +49,7 @@ def identity_of(user: User | None, policy: Policy) -> Identity:
         lines = identity_lines(user)
     except ValueError:
         return REFUSED
-    return Identity(user, privileged=not set(policy.privileged_groups).isdisjoint(user.groups), lines=lines)
+    return Identity(user, privileged=authorization.privileged(authorizer, user), lines=lines)
 
 
 class Forward(NamedTuple):
@@ -58,6 +58,8 @@ class Forward(NamedTuple):
     route: Route
     target: Target
     identity_lines: bytes
+    lasting: bool = True
+    """Holds until routes or policy change; otherwise every request has to be decided anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,21 +114,43 @@ GATEWAY_TIMEOUT = Reply(
 )
 
 
-def decide(table: RouteTable, policy: Policy, identity: Identity, method: bytes, raw_target: bytes) -> Forward | Reply:
-    """Authenticate result, authorization, route: the first that objects answers (aggregator.md 2.3, 8.2, 8.4)."""
+def decide(
+    table: RouteTable,
+    authorizer: Authorizer,
+    identity: Identity,
+    method: bytes,
+    raw_target: bytes,
+    wanted: Sequence[tuple[str, str]] = (),
+) -> Forward | Reply | Undecided:
+    """Authenticate result, impersonation, authorization, route: the first that objects answers (aggregator.md 2.3, 8).
+
+    `wanted` are the impersonation headers, names in lower case. An Undecided has to be waited for, and the same asked
+    again.
+    """
     target = read_target(method, raw_target)
     if type(target) is BadTarget:
         if target.status_document:
             return from_error(status.bad_request(target.message))
         return text(400, f"400 Bad Request: {target.message}", close=True)
     assert isinstance(target, Target)
-    lines = identity.lines
-    if not identity.privileged:
-        refusal = _authorize(policy, identity, target)
-        if refusal is not None:
-            return refusal
+    lasting = True
+    if wanted or not identity.privileged:
+        if identity.failed:
+            return UNAUTHORIZED
         if identity.user is None:
-            lines = _ANONYMOUS_LINES
+            if not authorizer.anonymous_on(target.info.path):
+                return UNAUTHORIZED
+            identity = _ANONYMOUS
+        if wanted:
+            other = _impersonate(authorizer, identity, wanted)
+            if not isinstance(other, Identity):
+                return other
+            identity = other
+        if not identity.privileged:
+            decision = _authorize(authorizer, identity, target.info)
+            if not isinstance(decision, Decision):
+                return decision
+            lasting = decision.lasting
     route = table.match(target.path)
     if route.local:
         if not table.complete and names_group_version(target.path):
@@ -134,25 +158,32 @@ def decide(table: RouteTable, policy: Policy, identity: Identity, method: bytes,
     elif not route.available or route.backend is None:
         # Why the service cannot be reached is told in the APIService's condition, not to every client.
         return Reply(code=503, body=b"service unavailable\n", terminated=True, target=target, route=route.name)
-    return Forward(route, target, lines)
+    return Forward(route, target, identity.lines, lasting)
 
 
-def _authorize(policy: Policy, identity: Identity, target: Target) -> Reply | None:
+def _authorize(authorizer: Authorizer, identity: Identity, info: RequestInfo) -> Decision | Reply | Undecided:
+    """The decision that allows the request, or what to do instead."""
     user = identity.user
-    if identity.failed:
-        return UNAUTHORIZED
-    if user is None:
-        return None if authorization.allowed(policy, ANONYMOUS_USER, target.info) else UNAUTHORIZED
-    if authorization.allowed(policy, user, target.info):
-        return None
-    return from_error(authorization.forbidden(user, target.info), target=target)
+    assert user is not None
+    decision = authorizer.authorize(user, info)
+    if not isinstance(decision, Decision) or decision.allowed:
+        return decision
+    return from_error(authorization.refused(user, info, decision))
 
 
-def refuse_impersonation(identity: Identity, wanted: bytes) -> Reply:
-    """Impersonation is not offered: to ignore its headers would act with more rights than asked for."""
-    name = wanted.decode("utf-8", "replace")
-    if not name:
-        return from_error(status.bad_request("impersonation headers need Impersonate-User"))
-    who = identity.user.name if identity.user is not None else ANONYMOUS
-    message = f'User "{who}" cannot impersonate resource "users" in API group "" at the cluster scope'
-    return from_error(status.forbidden(GroupResource("", "users"), name, message))
+def _impersonate(
+    authorizer: Authorizer, identity: Identity, wanted: Sequence[tuple[str, str]]
+) -> Identity | Reply | Undecided:
+    """Who the request is made as, if the caller may act as each piece of it (aggregator.md 8.3)."""
+    try:
+        asked = impersonation.read(wanted)
+    except APIError as error:
+        return from_error(error)
+    if asked is None:
+        return identity
+    if not identity.privileged:
+        for check in impersonation.required(asked):
+            decision = _authorize(authorizer, identity, check)
+            if not isinstance(decision, Decision):
+                return decision
+    return identity_of(impersonation.impersonated(asked), authorizer)

@@ -11,12 +11,13 @@ from typing import cast
 
 import httptools
 
-from aggregator.proxy.client_side import ACTIVE, CLIENT_CLOSED, CLOSED, DRAINING, IDLE, TUNNEL
+from aggregator.proxy.answers import CLIENT_CLOSED
 from aggregator.proxy.decide import Reply, text
 from aggregator.proxy.headers import Headers
 from aggregator.proxy.lines import plain_request
 from aggregator.proxy.plane import Plane
 from aggregator.proxy.request_side import Pending, RequestSide
+from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
 
 _PLAIN_BYTES = 16 * 1024
 """Larger heads are unusual enough for the parser."""
@@ -66,7 +67,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
             return
         if state == CLOSED:
             return
-        if self.upgrade and state == ACTIVE:
+        if (self.upgrade or self._undecided_upgrade) and state == ACTIVE:
             self._early.append(data)
             self._update_reading()
             return
@@ -93,6 +94,8 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         now = time.monotonic()
         lines = data[:-4].split(b"\r\n")
         identity = self._identity if now < self._identity_until else self._identity_at(now)
+        if plane.reads_tokens and identity.user is None:
+            return False
         plan = plane.plans.get((identity, lines[0]))
         if plan is None:
             plan = plane.plan(identity, lines[0])
@@ -183,7 +186,11 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
 
     def _after_upgrade_request(self, rest: bytes) -> None:
         """The parser stopped behind a request for an upgrade."""
-        if self._queue:
+        if self._undecided is not None and len(self._queue) == 1:
+            self._undecided_upgrade = True
+            if rest:
+                self._early.append(rest)
+        elif self._queue:
             # Bytes of unknown meaning behind a request that has to wait: there is no safe way to keep them apart.
             self._queue[-1].refusal = text(400, "400 Bad Request: pipelined upgrade", close=True)
         elif self.upgrade and self.state == ACTIVE:
@@ -219,6 +226,13 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
             self._refuse(refusal)
         else:
             self._close()
+
+    def _resume_parsing(self) -> None:
+        """What looked like an upgrade is none: the bytes behind it are the next request."""
+        self._parser = httptools.HttpRequestParser(self)
+        early, self._early = self._early, []
+        for data in early:
+            self.data_received(data)
 
     def _broken(self, error: Exception) -> None:
         """A defect of our own: the one place that keeps it from taking more than this connection along."""

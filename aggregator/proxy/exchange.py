@@ -14,9 +14,15 @@ class Exchange(Protocol):
     """The whole request was handed to the upstream connection."""
     upgrade: bool
     """The request asks for a switch of protocols."""
+    long_running: bool
+    """A watch or the like: it may last for ever."""
 
     def response_informational(self, code: int, head: ResponseHead) -> None:
         """A 1xx response; the final one follows."""
+
+    def response_refused(self) -> bool:
+        """The backend wants to be left alone for a while, and another one can stand in. True: the request has been sent
+        to that one, the upstream connection has been given up."""
 
     def response_head(self, code: int, head: ResponseHead, has_body: bool) -> bool:
         """The final response's head. False: the exchange is over, the upstream connection has been given up."""

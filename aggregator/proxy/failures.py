@@ -12,6 +12,10 @@ class UpstreamFailure(Exception):
     """An upstream failed in a way that is already worded."""
 
 
+class Overloaded(UpstreamFailure):
+    """As many requests as allowed are in progress and waiting."""
+
+
 def describe(error: BaseException | None, where: str) -> str:
     """The cause of a failed connection to `where` (host:port or socket path); never holds more than the peer's part."""
     if error is None:

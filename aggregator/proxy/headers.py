@@ -32,12 +32,13 @@ class Fate(enum.IntEnum):
     LOCATION = 13
     CACHE_CONTROL = 14
     AUDIT_ID = 15
+    AUTHORIZATION = 16
 
 
 _PASS, _DROP = int(Fate.PASS), int(Fate.DROP)
 
 _REQUEST_FATES = {
-    b"authorization": Fate.DROP,
+    b"authorization": Fate.AUTHORIZATION,
     b"keep-alive": Fate.DROP,
     b"proxy-connection": Fate.DROP,
     b"proxy-authenticate": Fate.DROP,
@@ -91,6 +92,7 @@ class RequestHead:
 
     __slots__ = (
         "audit_id",
+        "authorization",
         "chunked",
         "connection",
         "content_length",
@@ -98,10 +100,11 @@ class RequestHead:
         "forwarded_for",
         "host",
         "hosts",
-        "impersonate",
+        "impersonation",
         "lines",
         "transfer_encodings",
         "upgrade",
+        "websocket_protocols",
     )
 
     def __init__(self) -> None:
@@ -116,7 +119,10 @@ class RequestHead:
         self.expect = False
         self.forwarded_for = b""
         self.audit_id = b""
-        self.impersonate: bytes | None = None
+        self.authorization = b""
+        self.websocket_protocols = b""
+        self.impersonation: list[tuple[str, str]] = []
+        """The impersonation headers, names in lower case."""
 
     @property
     def has_body(self) -> bool:
@@ -222,13 +228,14 @@ def _note_request(head: RequestHead, fate: int, name: bytes, value: bytes) -> No
     elif fate == Fate.AUDIT_ID:
         head.audit_id = value
     elif fate == Fate.IMPERSONATE:
-        if name.lower() == b"impersonate-user":
-            head.impersonate = value
-        else:
-            head.impersonate = head.impersonate or b""
+        head.impersonation.append((name.decode("latin-1").lower(), value.decode("utf-8", "replace")))
+    elif fate == Fate.AUTHORIZATION:
+        head.authorization = head.authorization or value
     elif fate == Fate.TE and b"trailers" in _tokens(value):
         head.lines.append(b"TE: trailers\r\n")
     elif fate == Fate.WEBSOCKET_PROTOCOL:
+        offered = head.websocket_protocols
+        head.websocket_protocols = b"%b,%b" % (offered, value) if offered else value
         head.lines.append(_without_bearer(name, value))
 
 

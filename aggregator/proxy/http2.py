@@ -1,24 +1,22 @@
 """HTTP/2 clients: an ASGI application with the decisions, header rules and upstream pool of the HTTP/1.1 path."""
 
 import asyncio
-import math
 import time
-from collections import deque
 from email.utils import formatdate
 
 from aggregator.proxy import wire
-from aggregator.proxy.client_side import CLIENT_CLOSED, REDIRECT_REFUSED, UNREACHABLE
-from aggregator.proxy.decide import GATEWAY_TIMEOUT, Forward, Reply, decide, refuse_impersonation, text
-from aggregator.proxy.failures import CONTEXT_DEADLINE, describe
-from aggregator.proxy.headers import Headers, RequestHead, ResponseHead, sane_audit_id
-from aggregator.proxy.plane import Plane, log
-from aggregator.proxy.pool import Dial, Endpoint
+from aggregator.proxy.answers import CLIENT_CLOSED, UNREACHABLE
+from aggregator.proxy.balancer import Upstream
+from aggregator.proxy.decide import GATEWAY_TIMEOUT, Forward, Reply, text
+from aggregator.proxy.failures import CONTEXT_DEADLINE
+from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
+from aggregator.proxy.http2_exchange import StreamExchange
+from aggregator.proxy.plane import Plane, log, seconds_allowed
 from aggregator.proxy.request_side import METHOD_REFUSED, METHODS, REPLAYABLE
-from aggregator.proxy.upstream_conn import UpstreamConnection
+from aggregator.proxy.target import REQUEST_SECONDS
+from apiserver.auth.later import settled
 from apiserver.serving import AbortResponse, ASGIApp, Receive, Scope, Send
 
-_HIGH_WATER = 256 * 1024
-"""Bytes of a response held for a client before the upstream is no longer read."""
 _CONNECTION_FIELDS = frozenset((b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"))
 
 
@@ -56,15 +54,15 @@ class _Request:
         metrics.in_flight += 1
         long_running = False
         try:
-            verdict = self._verdict()
+            verdict = await self._verdict()
             if isinstance(verdict, Reply):
                 await self._reply(verdict)
                 return
-            head, forward, endpoint = verdict
+            head, forward, upstream = verdict
             self._route = forward.route.name
             long_running = forward.target.long_running
             metrics.long_running += long_running
-            await self._forward(head, forward, endpoint)
+            await self._forward(head, forward, upstream)
         finally:
             metrics.in_flight -= 1
             metrics.long_running -= long_running
@@ -73,7 +71,7 @@ class _Request:
             method = self._method if self._method in METHODS else b"OTHER"
             counters.observe(method, self._code or CLIENT_CLOSED, seconds, not long_running)
 
-    def _verdict(self) -> Reply | tuple[RequestHead, Forward, Endpoint]:
+    async def _verdict(self) -> Reply | tuple[RequestHead, Forward, Upstream]:
         plane = self._plane
         fields: Headers = [(name, value) for name, value in self._scope["headers"] if not name.startswith(b":")]
         head = plane.rules.request(fields)
@@ -85,15 +83,21 @@ class _Request:
             return text(400, "400 Bad Request: connection-specific header in HTTP/2")
         certificate = self._scope["state"].get("peer_certificate")
         identity = plane.identity(certificate, fields)
-        verdict = decide(plane.table, plane.policy, identity, self._method, self._raw_target)
+        verdict = plane.verdict(identity, head, self._method, self._raw_target)
+        if not isinstance(verdict, Forward | Reply):
+            try:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    while not isinstance(verdict, Forward | Reply):
+                        await settled(verdict)
+                        verdict = plane.verdict(identity, head, self._method, self._raw_target)
+            except TimeoutError:
+                return GATEWAY_TIMEOUT
         if isinstance(verdict, Reply):
             return verdict
-        if head.impersonate is not None:
-            return refuse_impersonation(identity, head.impersonate)
-        endpoint = plane.endpoint(verdict.route)
-        return endpoint if isinstance(endpoint, Reply) else (head, verdict, endpoint)
+        upstream = plane.upstream(verdict.route)
+        return upstream if isinstance(upstream, Reply) else (head, verdict, upstream)
 
-    async def _forward(self, head: RequestHead, forward: Forward, endpoint: Endpoint) -> None:
+    async def _forward(self, head: RequestHead, forward: Forward, upstream: Upstream) -> None:
         client = self._scope.get("client")
         # ASGI does not tell a stream without a body from one whose body has not come yet, but this method does.
         bodyless = self._method in REPLAYABLE and head.content_length <= 0
@@ -104,22 +108,24 @@ class _Request:
             self._raw_target,
             head,
             forward,
-            authority=head.host if endpoint.local else endpoint.authority,
+            authority=head.host if upstream.local else upstream.authority,
             audit_id=self._audit_id,
             client=client[0].encode() if client else b"127.0.0.1",
         )
-        exchange = _StreamExchange(self._plane, self._method == b"HEAD", remote=not forward.route.local)
-        exchange.request_complete = bodyless
+        remote = "" if forward.route.local else forward.route.name
         target = forward.target
-        seconds = None if target.long_running else target.seconds
+        exchange = StreamExchange(self._plane, self._method == b"HEAD", remote=remote, long_running=target.long_running)
+        exchange.request_complete = bodyless
+        seconds = None if target.long_running else seconds_allowed(forward)
         if target.long_running:
             self._plane.watches.add(exchange)
         try:
             async with asyncio.timeout(seconds):
-                await self._exchange(exchange, endpoint, block, bodyless, head.chunked)
+                await self._exchange(exchange, upstream, block, bodyless, head.chunked)
         except TimeoutError:
             if self._head_sent:
                 raise AbortResponse from None
+            exchange.note_silence(time.monotonic() - self._began)
             discovery = target.discovery and not forward.route.local
             await self._reply(text(503, UNREACHABLE + CONTEXT_DEADLINE) if discovery else GATEWAY_TIMEOUT)
         finally:
@@ -127,9 +133,9 @@ class _Request:
             exchange.release()
 
     async def _exchange(
-        self, exchange: "_StreamExchange", endpoint: Endpoint, block: bytes, bodyless: bool, chunked: bool
+        self, exchange: StreamExchange, upstream: Upstream, block: bytes, bodyless: bool, chunked: bool
     ) -> None:
-        await exchange.connect(endpoint, block, bodyless)
+        await exchange.connect(upstream, block, bodyless)
         if exchange.failure is not None:
             self._plane.metrics.route(self._route).connect_errors += 1
         loop = asyncio.get_running_loop()
@@ -140,7 +146,7 @@ class _Request:
             upload.cancel()
             await asyncio.gather(upload, return_exceptions=True)
 
-    async def _upload(self, exchange: "_StreamExchange", chunked: bool) -> None:
+    async def _upload(self, exchange: StreamExchange, chunked: bool) -> None:
         """The request body towards the upstream; then watch for the client going away."""
         while True:
             message = await self._receive()
@@ -157,7 +163,7 @@ class _Request:
                     await exchange.write(b"0\r\n\r\n")
                 exchange.request_complete = True
 
-    async def _download(self, exchange: "_StreamExchange") -> None:
+    async def _download(self, exchange: StreamExchange) -> None:
         started = await exchange.started()
         if isinstance(started, Reply):
             await self._reply(started)
@@ -198,196 +204,6 @@ class _Request:
         await self._send({"type": "http.response.start", "status": answer.code, "headers": headers})
         body = b"" if self._method == b"HEAD" else answer.body
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-class _StreamExchange:
-    """An exchange whose response waits in memory, within bounds, until the stream takes it."""
-
-    upgrade = False
-
-    def __init__(self, plane: Plane, head_request: bool, *, remote: bool) -> None:
-        self.head_request = head_request
-        self.request_complete = False
-        self.failure: Reply | None = None
-        self.deadline = math.inf
-        self._plane = plane
-        self._remote = remote
-        self._upstream: UpstreamConnection | None = None
-        self._dial: Dial | None = None
-        self._block = b""
-        self._replayable = False
-        self._retried = False
-        self._head: tuple[int, ResponseHead] | None = None
-        self._pieces: deque[bytes] = deque()
-        self._held = 0
-        self._at_line_end = False
-        self._complete = False
-        self._broken = False
-        self._gone = False
-        self._news = asyncio.Event()
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._connected = asyncio.Event()
-
-    async def connect(self, endpoint: Endpoint, block: bytes, replayable: bool) -> None:
-        """Get a connection and send the head; a failure is kept in `failure`."""
-        self._block = block
-        self._replayable = replayable
-        upstream = endpoint.take(replayable)
-        if upstream is None:
-            self._dial = endpoint.dial(self)
-            await self._connected.wait()
-        else:
-            self._use(upstream)
-
-    def _use(self, upstream: UpstreamConnection) -> None:
-        self._upstream = upstream
-        upstream.begin(self)
-        upstream.transport.write(self._block)
-
-    async def write(self, data: bytes) -> None:
-        await self._writable.wait()
-        if self._upstream is not None:
-            self._upstream.transport.write(data)
-
-    async def started(self) -> tuple[int, ResponseHead] | Reply:
-        """The response's head, or our own reply instead."""
-        while self._head is None and self.failure is None:
-            await self._wait()
-        if self.failure is not None:
-            return self.failure
-        assert self._head is not None
-        return self._head
-
-    async def next(self) -> bytes | None:
-        """The next piece of the body, None at its end. AbortResponse when the upstream broke off."""
-        while not self._pieces:
-            if self._complete:
-                return None
-            if self._broken:
-                raise AbortResponse
-            await self._wait()
-        data = b"".join(self._pieces)
-        self._pieces.clear()
-        self._held = 0
-        if self._upstream is not None:
-            self._upstream.resume()
-        return data
-
-    async def _wait(self) -> None:
-        if self._gone:
-            raise AbortResponse
-        self._news.clear()
-        await self._news.wait()
-        if self._gone:
-            raise AbortResponse
-
-    def client_gone(self) -> None:
-        self._gone = True
-        self._news.set()
-
-    def end_watch(self) -> bool:
-        """End the response between two of its lines, as if the server had; False if it is not there."""
-        if self._head is None or not self._at_line_end:
-            return False
-        self.release()
-        self._complete = True
-        self._news.set()
-        return True
-
-    def release(self) -> None:
-        """The stream is over: give up what is still in progress."""
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.release()
-
-    # Exchange
-
-    def response_informational(self, code: int, head: ResponseHead) -> None:
-        """ASGI cannot carry it on."""
-
-    def response_head(self, code: int, head: ResponseHead, has_body: bool) -> bool:
-        if self._remote and 300 <= code < 400 and head.location is not None and self._plane.limits.reject_redirects:
-            self.release()
-            self._fail(text(502, REDIRECT_REFUSED))
-            return False
-        self._replayable = False
-        self._head = (code, head)
-        return True
-
-    def response_lines(self, code: int, lines: list[bytes], cache_control: bool) -> None:
-        head = ResponseHead()
-        head.lines = [line + b"\r\n" for line in lines[1:]]
-        head.cache_control = cache_control
-        self._replayable = False
-        self._head = (code, head)
-
-    def response_whole(self, code: int, lines: list[bytes], cache_control: bool, body: bytes) -> None:
-        self.response_lines(code, lines, cache_control)
-        self.response_body(body)
-        self.response_end(b"")
-
-    def response_body(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._held += len(data)
-        self._at_line_end = data.endswith(b"\n")
-
-    def response_end(self, trailers: bytes) -> None:
-        self._upstream = None
-        self._complete = True
-        self._news.set()
-
-    def response_switched(self, head: ResponseHead, rest: bytes) -> None:
-        raise AssertionError("no upgrade was asked for")
-
-    def tunnel_data(self, data: bytes) -> None:
-        raise AssertionError("no upgrade was asked for")
-
-    def flush(self) -> None:
-        self._news.set()
-        if self._held > _HIGH_WATER and self._upstream is not None:
-            self._upstream.pause()
-
-    def upstream_lost(self, error: BaseException | None, answered: bool) -> None:
-        upstream, self._upstream = self._upstream, None
-        self._writable.set()
-        if upstream is not None and upstream.reused and self._replayable and not answered and not self._retried:
-            self._retried = True
-            self._dial = upstream.endpoint.dial(self)
-            return
-        cause = describe(error, upstream.endpoint.where if upstream is not None else "")
-        if self._head is None:
-            self._fail(text(503, UNREACHABLE + cause))
-        else:
-            log.warning("response broken off", error=cause)
-            self._broken = True
-            self._news.set()
-
-    def upstream_ready(self) -> None:
-        self._writable.set()
-
-    def upstream_full(self) -> None:
-        self._writable.clear()
-
-    # Waiter
-
-    def upstream_connected(self, connection: UpstreamConnection) -> None:
-        self._dial = None
-        self._use(connection)
-        self._connected.set()
-
-    def upstream_unreachable(self, error: BaseException) -> None:
-        where = self._dial.where if self._dial is not None else ""
-        self._dial = None
-        self._fail(text(503, UNREACHABLE + describe(error, where)))
-
-    def _fail(self, answer: Reply) -> None:
-        self.failure = answer
-        self._connected.set()
-        self._news.set()
 
 
 def _split(line: bytes) -> tuple[bytes, bytes]:

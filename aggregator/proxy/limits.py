@@ -24,6 +24,14 @@ class Limits:
     unsafe_reuse_ticks: int = 1
     """A request that cannot be replayed takes an idle connection only if unused for at most so many sweeps (about
     seconds): the backend may be closing an older one this very moment."""
+    max_connections: int = 1024
+    """Requests of one APIService at a time, long-running ones not counted; an annotation can change it."""
+    max_pending: int = 1024
+    """Requests of one APIService that may wait beyond that; an annotation can change it."""
+    hedge_seconds: float = 0.25
+    """How long a connection may take before another address is tried beside it (RFC 8305 5)."""
+    resolve_seconds: float = 5.0
+    """Between two lookups of the host names of backends in use."""
     identity_seconds: float = 30.0
     """How long a connection's certificate is taken as valid before it is looked at again."""
     sweep_seconds: float = 1.0

@@ -53,7 +53,8 @@ class RequestLines(LineMemo):
         fate = self._rules.classify(name)
         if fate == Fate.PASS:
             verdict = PASS
-        elif fate == Fate.DROP or (fate == Fate.CONNECTION and _KEEP_ALIVE.fullmatch(line)):
+        elif fate in (Fate.DROP, Fate.AUTHORIZATION) or (fate == Fate.CONNECTION and _KEEP_ALIVE.fullmatch(line)):
+            # A token only matters to a connection without another identity, and those take the other way.
             verdict = DROP
         elif fate == Fate.HOST:
             verdict = HOST
@@ -116,6 +117,20 @@ def plain_request(memo: RequestLines, lines: list[bytes]) -> list[bytes] | None:
         elif verdict == 4:
             return None
     return kept if hosts == 1 else None
+
+
+_RETRY_AFTER = re.compile(rb"(?i:retry-after):[ \t]*([0-9]{1,9})[ \t]*(?:\r\n)?")
+LONGEST_RETRY_AFTER = 30.0
+"""Seconds of a Retry-After that are believed."""
+
+
+def retry_after(lines: list[bytes]) -> float | None:
+    """The seconds of a Retry-After among header lines; None if there is none in seconds."""
+    for line in lines:
+        match = _RETRY_AFTER.fullmatch(line)
+        if match is not None:
+            return min(float(match.group(1)), LONGEST_RETRY_AFTER)
+    return None
 
 
 response_lines = ResponseLines()

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -36,6 +37,18 @@ class RouteCounters:
             self.seconds += seconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamState:
+    """What stands behind one APIService, at one moment."""
+
+    endpoints: tuple[int, int, int]
+    """How many are healthy, leaving and ejected."""
+    ejections: int
+    retries: int
+    refused_retries: int
+    rejected: int
+
+
 class ProxyMetrics(Collector):
     """Register it on the process's registry; one writer, the event loop."""
 
@@ -45,6 +58,7 @@ class ProxyMetrics(Collector):
         self.routes: dict[str, RouteCounters] = {}
         self.downstream_connections: Callable[[], int] = int
         self.upstream_connections: Callable[[], int] = int
+        self.upstream_states: Callable[[], Iterable[tuple[str, UpstreamState]]] = tuple
         self._terminations: dict[tuple[str, ...], int] = {}
 
     def route(self, name: str) -> RouteCounters:
@@ -108,6 +122,7 @@ class ProxyMetrics(Collector):
         connections.add_metric(("downstream",), self.downstream_connections())
         connections.add_metric(("upstream",), self.upstream_connections())
         yield connections
+        yield from self._upstreams()
         terminations = CounterMetricFamily(
             "apiserver_request_terminations",
             "Number of requests which apiserver terminated in self-defense.",
@@ -116,3 +131,31 @@ class ProxyMetrics(Collector):
         for key, count in self._terminations.items():
             terminations.add_metric(key, count)
         yield terminations
+
+    def _upstreams(self) -> Iterator[Metric]:
+        endpoints = GaugeMetricFamily(
+            "aggregator_proxy_endpoints", "Endpoints of an APIService by state.", labels=("apiservice", "state")
+        )
+        ejections = CounterMetricFamily(
+            "aggregator_proxy_endpoint_ejections",
+            "Times an endpoint in use was ejected because it failed.",
+            labels=("apiservice",),
+        )
+        retries = CounterMetricFamily(
+            "aggregator_proxy_retries",
+            "Requests sent again and connections tried elsewhere; `refused` ones were over the budget.",
+            labels=("apiservice", "outcome"),
+        )
+        rejected = CounterMetricFamily(
+            "aggregator_proxy_rejected_requests",
+            "Requests refused because too many were in progress and waiting.",
+            labels=("apiservice",),
+        )
+        for name, state in self.upstream_states():
+            for label, count in zip(("healthy", "leaving", "ejected"), state.endpoints, strict=True):
+                endpoints.add_metric((name, label), count)
+            ejections.add_metric((name,), state.ejections)
+            retries.add_metric((name, "made"), state.retries)
+            retries.add_metric((name, "refused"), state.refused_retries)
+            rejected.add_metric((name,), state.rejected)
+        yield from (endpoints, ejections, retries, rejected)

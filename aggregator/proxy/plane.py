@@ -1,22 +1,27 @@
 """What all connections of one proxy share. Read on the hot path, written by the server and the learner only."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
 from aggregator.proxy import wire
+from aggregator.proxy.balancer import Upstream
 from aggregator.proxy.decide import REFUSED, Forward, Identity, Reply, decide, identity_of, text
-from aggregator.proxy.headers import HeaderRules, Headers
+from aggregator.proxy.headers import HeaderRules, Headers, RequestHead
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.lines import REQUEST_LINE, RequestLines
 from aggregator.proxy.metrics import ProxyMetrics, RouteCounters
-from aggregator.proxy.pool import Endpoint, Pools
+from aggregator.proxy.pool import Pools
 from aggregator.proxy.routes import Route, RouteTable
+from aggregator.proxy.target import REQUEST_SECONDS
 from aggregator.upstream.tls import UpstreamTLSError
-from apimachinery.authorization import Policy
+from apimachinery.authorization import Authorizer, Undecided
 from apimachinery.identity import User
 from apiserver import logs
+from apiserver.auth import bearer
+from apiserver.auth.outcome import AuthenticationFailed
+from apiserver.auth.tokens import Tokens
 
 log = logs.get("aggregator.proxy")
 
@@ -48,6 +53,8 @@ class ClientConnection(Protocol):
 
     def abort(self) -> None: ...
 
+    def forget_identity(self) -> None: ...
+
 
 class WatchStream(Protocol):
     """A response on an HTTP/2 stream as the shutdown sees it."""
@@ -70,12 +77,15 @@ class AuditIds:
         return b"%b%012x" % (self._prefix, self._counter)
 
 
+def _nothing(name: str) -> None:
+    """Nobody wants to know."""
+
+
 class Plan:
-    """A decision to forward, worked out for one request line of one identity. Valid for one route table."""
+    """A decision to forward, worked out for one request line of one identity. Valid for one route table and policy."""
 
     __slots__ = (
         "counters",
-        "endpoint",
         "head_request",
         "long_running",
         "method",
@@ -84,19 +94,31 @@ class Plan:
         "route_name",
         "seconds",
         "target",
+        "upstream",
     )
 
-    def __init__(self, method: bytes, forward: Forward, endpoint: Endpoint, counters: RouteCounters, prefix: bytes):
+    def __init__(self, method: bytes, forward: Forward, upstream: Upstream, counters: RouteCounters, prefix: bytes):
         self.method = method
         self.target = forward.target
         self.route_name = forward.route.name
-        self.endpoint = endpoint
+        self.upstream = upstream
         self.counters = counters
         self.prefix = prefix
         self.head_request = method == b"HEAD"
         self.replayable = method != b"DELETE"
         self.long_running = forward.target.long_running
-        self.seconds = inf if self.long_running else forward.target.seconds
+        self.seconds = seconds_allowed(forward)
+
+
+def seconds_allowed(forward: Forward) -> float:
+    """How long the request may take until its response is complete."""
+    target, backend = forward.target, forward.route.backend
+    if target.long_running:
+        return inf
+    allowed = backend.settings.request_timeout if backend is not None else None
+    if allowed is None:
+        return target.seconds
+    return allowed if target.seconds == REQUEST_SECONDS else min(target.seconds, allowed)
 
 
 class Plane:
@@ -105,16 +127,20 @@ class Plane:
     def __init__(
         self,
         *,
-        policy: Policy,
+        authorizer: Authorizer,
         authenticator: Authenticator,
+        tokens: Tokens,
         rules: HeaderRules,
         pools: Pools,
         metrics: ProxyMetrics,
         limits: Limits,
     ) -> None:
         self.table = RouteTable.unknown()
-        self.policy = policy
+        self.authorizer = authorizer
         self.authenticator = authenticator
+        self.reads_tokens = bool(tokens)
+        """Whether a connection without an identity may have requests with one."""
+        self._tokens = tokens
         self.rules = rules
         self.pools = pools
         self.metrics = metrics
@@ -125,6 +151,8 @@ class Plane:
         self.connections: set[ClientConnection] = set()
         self.watches: set[WatchStream] = set()
         """Long-running responses over HTTP/2."""
+        self.on_unreachable: Callable[[str], None] = _nothing
+        """Told the name of an APIService whose backend could not be reached; called for each such request."""
         self.draining = False
         self.debug = False
         """Whether each request is logged; looked up once per sweep."""
@@ -143,8 +171,39 @@ class Plane:
         decoded = [(name.decode("latin-1").lower(), value.decode("utf-8", "replace")) for name, value in headers]
         result = self.authenticator.authenticate(certificate, decoded)
         if result is None or isinstance(result, User):
-            return identity_of(result, self.policy)
+            return identity_of(result, self.authorizer)
         return REFUSED
+
+    def verdict(
+        self, identity: Identity, head: RequestHead, method: bytes, raw_target: bytes
+    ) -> Forward | Reply | Undecided:
+        """Decide about a request. `identity` is what its connection says; a bearer token counts where that is nobody.
+
+        An Undecided has to be waited for, and the same asked again.
+        """
+        if identity.user is None and self.reads_tokens and (head.authorization or head.websocket_protocols):
+            found = self._by_token(identity, head)
+            if not isinstance(found, Identity):
+                return found
+            identity = found
+        return decide(self.table, self.authorizer, identity, method, raw_target, head.impersonation)
+
+    def _by_token(self, identity: Identity, head: RequestHead) -> Identity | Undecided:
+        try:
+            token = bearer.from_header(head.authorization.decode("latin-1"))
+            if not token and head.wants_upgrade:
+                token = bearer.from_protocols(head.websocket_protocols.decode("latin-1"))
+        except bearer.BadToken:
+            return REFUSED
+        if not token:
+            return identity
+        outcome = self._tokens.authenticate(token)
+        if isinstance(outcome, User):
+            return identity_of(outcome, self.authorizer)
+        if isinstance(outcome, AuthenticationFailed):
+            log.debug("authentication failed", reason=outcome.reason)
+            return REFUSED
+        return outcome
 
     def connection_identity(self, certificate: bytes | None, now: float) -> Identity:
         """Authenticate by certificate alone; connections with the same certificate share the result for a while."""
@@ -157,6 +216,16 @@ class Plane:
         self._identities[certificate] = (now + self.limits.identity_seconds, identity)
         return identity
 
+    def policy_changed(self) -> None:
+        """The authorizer decides differently now."""
+        self.plans.clear()
+
+    def identities_changed(self) -> None:
+        """Authorities or revocation lists are others now: every connection is asked anew who it is."""
+        self._identities.clear()
+        for connection in self.connections:
+            connection.forget_identity()
+
     def certificates_changed(self) -> None:
         """The client certificate towards backends is another one now."""
         self.plans.clear()
@@ -168,25 +237,25 @@ class Plane:
         if match is None:
             return None
         method, raw_target = match.groups()
-        forward = decide(self.table, self.policy, identity, method, raw_target)
-        if isinstance(forward, Reply) or forward.route.local:
+        forward = decide(self.table, self.authorizer, identity, method, raw_target)
+        if not isinstance(forward, Forward) or forward.route.local:
             return None
-        endpoint = self.endpoint(forward.route)
-        if isinstance(endpoint, Reply):
+        upstream = self.upstream(forward.route)
+        if isinstance(upstream, Reply):
             return None
         counters = self.metrics.route(forward.route.name)
-        prefix = wire.request_prefix(method, raw_target, forward, endpoint.authority)
-        plan = Plan(method, forward, endpoint, counters, prefix)
-        if len(line) <= _REMEMBERED_LINE:
+        prefix = wire.request_prefix(method, raw_target, forward, upstream.authority)
+        plan = Plan(method, forward, upstream, counters, prefix)
+        if forward.lasting and len(line) <= _REMEMBERED_LINE:
             if len(self.plans) >= _REMEMBERED:
                 self.plans.clear()
             self.plans[identity, line] = plan
         return plan
 
-    def endpoint(self, route: Route) -> Endpoint | Reply:
+    def upstream(self, route: Route) -> Upstream | Reply:
         """Where to send the requests of a route, or why that cannot even be tried."""
         try:
-            return self.pools.endpoint(route)
+            return self.pools.upstream(route)
         except UpstreamTLSError as error:
             return text(500, str(error), terminated=True, route=route.name)
 

@@ -1,126 +1,25 @@
-"""Connections to upstreams: one endpoint per address and TLS identity, idle connections reused last in first out."""
+"""The upstreams of all routes: one per address and TLS identity."""
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from typing import Protocol
 
+from aggregator.proxy.balancer import Upstream
+from aggregator.proxy.endpoint import Connect
 from aggregator.proxy.limits import Limits
+from aggregator.proxy.metrics import ProxyMetrics, UpstreamState
+from aggregator.proxy.resolver import Address
 from aggregator.proxy.routes import Route, RouteTable
 from aggregator.proxy.upstream_conn import UpstreamConnection
 from aggregator.upstream.tls import UpstreamTLS
 
-
-class Waiter(Protocol):
-    """Whoever asked for a new connection."""
-
-    def upstream_connected(self, connection: UpstreamConnection) -> None: ...
-
-    def upstream_unreachable(self, error: BaseException) -> None: ...
-
-
-class Dial:
-    """A connection being made. `cancel` leaves it to the pool."""
-
-    __slots__ = ("waiter", "where")
-
-    def __init__(self, waiter: Waiter, where: str) -> None:
-        self.waiter: Waiter | None = waiter
-        self.where = where
-
-    def cancel(self) -> None:
-        self.waiter = None
-
-
-class Endpoint:
-    """One upstream address with one TLS identity."""
-
-    def __init__(
-        self,
-        *,
-        pools: "Pools",
-        authority: str,
-        connect: Callable[[Callable[[], UpstreamConnection]], Awaitable[object]],
-        local: bool,
-    ) -> None:
-        self.where = authority
-        self.authority = authority.encode()
-        self.local = local
-        self.head_bytes = pools.limits.head_bytes
-        self.retired = False
-        """No route leads here any more: connections close as they become unused."""
-        self.connections: set[UpstreamConnection] = set()
-        self._pools = pools
-        self._connect = connect
-        self._idle: list[UpstreamConnection] = []
-
-    def take(self, replayable: bool) -> UpstreamConnection | None:
-        """An idle connection, if there is one that this request may use."""
-        idle = self._idle
-        if idle and (replayable or self._pools.tick - idle[-1].idle_tick <= self._pools.limits.unsafe_reuse_ticks):
-            return idle.pop()
-        return None
-
-    def give_back(self, connection: UpstreamConnection) -> None:
-        if self.retired or len(self._idle) >= self._pools.limits.idle_connections:
-            connection.close()
-            return
-        connection.idle_tick = self._pools.tick
-        self._idle.append(connection)
-
-    def dial(self, waiter: Waiter, *, dedicated: bool = False) -> Dial:
-        """Open a new connection; exactly one method of the waiter is called later, unless the dial is cancelled."""
-        dial = Dial(waiter, self.where)
-        self._pools.spawn(self._dial(dial, dedicated), f"dial {self.where}")
-        return dial
-
-    async def _dial(self, dial: Dial, dedicated: bool) -> None:
-        made: list[UpstreamConnection] = []
-
-        def factory() -> UpstreamConnection:
-            connection = UpstreamConnection(self)
-            connection.dedicated = dedicated
-            made.append(connection)
-            return connection
-
-        try:
-            await self._connect(factory)
-        except (OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
-            if dial.waiter is not None:
-                dial.waiter.upstream_unreachable(error)
-            return
-        connection = made[-1]
-        if dial.waiter is not None:
-            dial.waiter.upstream_connected(connection)
-        elif dedicated:
-            connection.close()
-        else:
-            self.give_back(connection)
-
-    def opened(self, connection: UpstreamConnection) -> None:
-        self.connections.add(connection)
-
-    def lost(self, connection: UpstreamConnection) -> None:
-        self.connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-
-    def drop_idle(self, older_than_tick: int) -> None:
-        """Close connections unused since before that tick."""
-        keep = [connection for connection in self._idle if connection.idle_tick >= older_than_tick]
-        for connection in self._idle:
-            if connection.idle_tick < older_than_tick:
-                connection.close()
-        self._idle = keep
-
-    def retire(self) -> None:
-        self.retired = True
-        self.drop_idle(self._pools.tick + 1)
+_NO_ADDRESS: Address = ("", 0)
 
 
 class Pools:
-    """All endpoints. Routes with equal address and TLS identity share one."""
+    """All upstreams. Routes with equal addresses, TLS identity and settings share one."""
 
     def __init__(
         self, *, tls: UpstreamTLS, local_socket: Path | None, local_address: tuple[str, int] | None, limits: Limits
@@ -129,22 +28,24 @@ class Pools:
         self.tick = 0
         """Counts sweeps: the clock of idle connections."""
         self._tls = tls
-        self._by_route: dict[Route, Endpoint] = {}
-        self._by_key: dict[Hashable, Endpoint] = {}
+        self._by_route: dict[Route, Upstream] = {}
+        self._by_key: dict[Hashable, Upstream] = {}
+        self._requests: dict[str, int] = {}
+        """Requests per APIService that the retry budgets know of."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._local = self._local_endpoint(local_socket, local_address)
+        self._local = self._local_upstream(local_socket, local_address)
 
-    def endpoint(self, route: Route) -> Endpoint:
-        """The endpoint of a route that has a backend or is local. UpstreamTLSError when TLS cannot be set up."""
+    def upstream(self, route: Route) -> Upstream:
+        """The upstream of a route that has a backend or is local. UpstreamTLSError when TLS cannot be set up."""
         found = self._by_route.get(route)
         if found is None:
             found = self._by_route[route] = self._local if route.local else self._remote(route)
         return found
 
     def routes_changed(self, table: RouteTable) -> None:
-        """Forget the endpoints that no route leads to; what they still carry finishes undisturbed."""
+        """Forget the upstreams that no route leads to; what they still carry finishes undisturbed."""
         current = set(table.routes().values())
-        self._by_route = {route: endpoint for route, endpoint in self._by_route.items() if route in current}
+        self._by_route = {route: upstream for route, upstream in self._by_route.items() if route in current}
         self._retire_unused()
 
     def certificates_changed(self) -> None:
@@ -152,66 +53,110 @@ class Pools:
         self._by_route.clear()
         self._retire_unused()
 
-    def sweep(self) -> None:
+    def sweep(self, metrics: ProxyMetrics) -> None:
+        """Once per `sweep_seconds`."""
         self.tick += 1
-        for key in [key for key, endpoint in self._by_key.items() if endpoint.retired and not endpoint.connections]:
+        for key in [key for key, upstream in self._by_key.items() if upstream.retired and not upstream.connections]:
             del self._by_key[key]
         horizon = self.tick - int(self.limits.idle_seconds / self.limits.sweep_seconds)
-        for endpoint in (self._local, *self._by_key.values()):
-            endpoint.drop_idle(horizon)
+        made = self._made(metrics)
+        for upstream in self._all():
+            upstream.sweep(self.tick, horizon, made.get(upstream, 0))
 
-    def spawn(self, work: Awaitable[None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(_run(work), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _made(self, metrics: ProxyMetrics) -> dict[Upstream, int]:
+        """Requests of each upstream since the last sweep."""
+        made: dict[Upstream, int] = {}
+        for route, upstream in self._by_route.items():
+            counters = metrics.routes.get(route.name)
+            total = sum(counters.codes.values()) if counters is not None else 0
+            made[upstream] = made.get(upstream, 0) + max(0, total - self._requests.get(route.name, 0))
+            self._requests[route.name] = total
+        return made
+
+    def states(self) -> Iterator[tuple[str, UpstreamState]]:
+        """(APIService, state of its upstream) of each remote route in use; for the metrics."""
+        now = time.monotonic()
+        for route, upstream in self._by_route.items():
+            if not route.local:
+                ranks = [endpoint.health.rank(now) for endpoint in upstream.endpoints]
+                yield (
+                    route.name,
+                    UpstreamState(
+                        endpoints=(ranks.count(0), ranks.count(1), ranks.count(2)),
+                        ejections=sum(endpoint.health.ejections for endpoint in upstream.endpoints),
+                        retries=upstream.budget.retries,
+                        refused_retries=upstream.budget.refused,
+                        rejected=upstream.rejected,
+                    ),
+                )
 
     async def close(self) -> None:
         """Close every connection and wait for the dials to end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for endpoint in (self._local, *self._by_key.values()):
-            endpoint.retire()
-            for connection in list(endpoint.connections):
-                connection.transport.abort()
+        for upstream in self._all():
+            upstream.abort()
 
     def connection_count(self) -> int:
-        return sum(len(endpoint.connections) for endpoint in (self._local, *self._by_key.values()))
+        return sum(upstream.connections for upstream in self._all())
+
+    def _all(self) -> tuple[Upstream, ...]:
+        return (self._local, *self._by_key.values())
 
     def _retire_unused(self) -> None:
         used = set(self._by_route.values())
-        for endpoint in self._by_key.values():
-            if endpoint not in used:
-                endpoint.retire()
+        for upstream in self._by_key.values():
+            if upstream not in used:
+                upstream.retire()
 
-    def _remote(self, route: Route) -> Endpoint:
+    def _remote(self, route: Route) -> Upstream:
         backend = route.backend
         assert backend is not None
         context = self._tls.context(backend)
-        key = (backend.host, backend.port, backend.server_name, context)
+        settings = backend.settings
+        key = (backend.addresses, backend.server_name, context, settings)
         found = self._by_key.get(key)
         if found is not None:
-            found.retired = False
+            found.revive()
             return found
         limits = self.limits
 
-        async def connect(factory: Callable[[], UpstreamConnection]) -> object:
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(limits.connect_seconds + limits.handshake_seconds):
-                return await loop.create_connection(
-                    factory,
-                    backend.host,
-                    backend.port,
-                    ssl=context,
-                    server_hostname=backend.server_name,
-                    ssl_handshake_timeout=limits.handshake_seconds,
-                )
+        def counted(wanted: int | None, default: int) -> int:
+            return default if wanted is None else wanted
 
-        endpoint = Endpoint(pools=self, authority=backend.authority, connect=connect, local=False)
-        self._by_key[key] = endpoint
-        return endpoint
+        upstream = Upstream(
+            name=route.name,
+            authority=backend.authority,
+            hosts=backend.addresses,
+            connector=self._connector(context, backend.server_name),
+            limits=limits,
+            tasks=self._tasks,
+            max_connections=counted(settings.max_connections, limits.max_connections),
+            max_pending=counted(settings.max_pending, limits.max_pending),
+        )
+        self._by_key[key] = upstream
+        return upstream
 
-    def _local_endpoint(self, socket: Path | None, address: tuple[str, int] | None) -> Endpoint:
+    def _connector(self, context: ssl.SSLContext, server_name: str) -> Callable[[Address], Connect]:
+        limits = self.limits
+
+        def at(address: Address) -> Connect:
+            async def connect(factory: Callable[[], UpstreamConnection]) -> object:
+                async with asyncio.timeout(limits.connect_seconds + limits.handshake_seconds):
+                    return await asyncio.get_running_loop().create_connection(
+                        factory,
+                        *address,
+                        ssl=context,
+                        server_hostname=server_name,
+                        ssl_handshake_timeout=limits.handshake_seconds,
+                    )
+
+            return connect
+
+        return at
+
+    def _local_upstream(self, socket: Path | None, address: tuple[str, int] | None) -> Upstream:
         async def connect(factory: Callable[[], UpstreamConnection]) -> object:
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(self.limits.connect_seconds):
@@ -222,8 +167,12 @@ class Pools:
                 raise ConnectionRefusedError("no local API server")
 
         where = str(socket) if socket is not None else f"{address[0]}:{address[1]}" if address is not None else "local"
-        return Endpoint(pools=self, authority=where, connect=connect, local=True)
-
-
-async def _run(work: Awaitable[None]) -> None:
-    await work
+        return Upstream(
+            name="local",
+            authority=where,
+            hosts=(_NO_ADDRESS,),
+            connector=lambda _: connect,
+            limits=self.limits,
+            tasks=self._tasks,
+            local=True,
+        )

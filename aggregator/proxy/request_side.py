@@ -5,11 +5,13 @@ from collections import deque
 from math import inf
 
 from aggregator.proxy import wire
-from aggregator.proxy.client_side import ACTIVE, CLOSED, DRAINING, IDLE, ClientSide
-from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, decide, refuse_impersonation, text
+from aggregator.proxy.balancer import Upstream
+from aggregator.proxy.client_side import ClientSide
+from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, text
 from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
-from aggregator.proxy.plane import Plan, Plane
-from aggregator.proxy.pool import Endpoint
+from aggregator.proxy.plane import Plan, Plane, seconds_allowed
+from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE
+from apimachinery.authorization import Undecided
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
@@ -17,9 +19,23 @@ METHOD_REFUSED = text(405, "405 Method Not Allowed", close=True)
 
 
 class Pending:
-    """A pipelined request that waits for its turn; `refusal` stands for one that cannot be served."""
+    """A request that waits: a pipelined one for its turn, another for the decision about it.
 
-    __slots__ = ("body", "complete", "headers", "keep_alive", "method", "refusal", "target", "trailers", "version")
+    `refusal` stands for one that cannot be served.
+    """
+
+    __slots__ = (
+        "began",
+        "body",
+        "complete",
+        "headers",
+        "keep_alive",
+        "method",
+        "refusal",
+        "target",
+        "trailers",
+        "version",
+    )
 
     def __init__(self, method: bytes, target: bytes, headers: Headers, version: str, keep_alive: bool) -> None:
         self.method = method
@@ -31,6 +47,8 @@ class Pending:
         self.trailers: Headers = []
         self.complete = False
         self.refusal: Reply | None = None
+        self.began = 0.0
+        """When it was first looked at; 0 before that."""
 
 
 class RequestSide(ClientSide):
@@ -50,6 +68,8 @@ class RequestSide(ClientSide):
         "_queue",
         "_read_paused",
         "_to_upstream",
+        "_undecided",
+        "_undecided_upgrade",
         "_upstream_full",
     )
 
@@ -69,6 +89,13 @@ class RequestSide(ClientSide):
         self._identity: Identity = NOBODY
         self._identity_until = 0.0
         self._per_request_identity = False
+        self._undecided: Undecided | None = None
+        """What the request at the head of the queue waits for; the connection counts as busy meanwhile."""
+        self._undecided_upgrade = False
+
+    def forget_identity(self) -> None:
+        """Judge the certificate anew with the next request."""
+        self._identity_until = 0.0
 
     def _identity_at(self, now: float) -> Identity:
         """Who the connection's certificate says it is; looked at again now and then, since certificates expire."""
@@ -97,21 +124,24 @@ class RequestSide(ClientSide):
         self.audit_id = audit_id = plane.audit_ids.next()
         block = b"\r\n".join((plan.prefix, self._forwarded_for, b"Audit-ID: " + audit_id, *lines, b"\r\n"))
         self._block = block
-        upstream = plan.endpoint.take(plan.replayable)
+        self._replay = block if plan.replayable else None
+        upstream = plan.upstream.take(plan.replayable)
         if upstream is None:
             self._to_upstream.append(block)
-            self.dial = plan.endpoint.dial(self)
+            self.dial = plan.upstream.dial(self, long_running=plan.long_running)
             return
-        self._replay = block if plan.replayable else None
         self.upstream = upstream
         upstream.begin(self)
         if self._write_blocked:
             upstream.pause()
         upstream.transport.write(block)
 
-    def _begin(self, method: bytes, raw_target: bytes, fields: Headers, version: str, keep_alive: bool) -> None:
+    def _begin(
+        self, method: bytes, raw_target: bytes, fields: Headers, version: str, keep_alive: bool, began: float = 0.0
+    ) -> None:
         plane = self.plane
-        now = self._began = time.monotonic()
+        now = time.monotonic()
+        self._began = began or now
         self._start(method, keep_alive, version == "1.0")
         head = plane.rules.request(fields)
         self.request_complete = not (head.chunked or head.content_length > 0)
@@ -128,18 +158,57 @@ class RequestSide(ClientSide):
             identity = plane.identity(self._certificate, fields)
         else:
             identity = self._identity_at(now)
-        verdict = decide(plane.table, plane.policy, identity, method, raw_target)
-        if type(verdict) is not Forward:
-            assert isinstance(verdict, Reply)
-            self._answer(verdict)
-        elif head.impersonate is not None:
-            self._answer(refuse_impersonation(identity, head.impersonate))
-        else:
-            endpoint = plane.endpoint(verdict.route)
-            if isinstance(endpoint, Reply):
-                self._answer(endpoint)
+        verdict = plane.verdict(identity, head, method, raw_target)
+        if isinstance(verdict, Forward):
+            found = plane.upstream(verdict.route)
+            if isinstance(found, Reply):
+                self._answer(found)
             else:
-                self._forward(method, raw_target, head, verdict, endpoint)
+                self._forward(method, raw_target, head, verdict, found)
+        elif isinstance(verdict, Reply):
+            self._answer(verdict)
+        else:
+            pending = Pending(method, raw_target, fields, version, keep_alive)
+            pending.began = self._began
+            self._wait(pending, verdict)
+
+    # A decision that needs an answer from elsewhere
+
+    def _wait(self, pending: Pending, undecided: Undecided) -> None:
+        """Keep the request until it can be decided; what comes after it waits as behind any other request."""
+        self._queue.appendleft(pending)
+        self._undecided = undecided
+        undecided.when_known(lambda: self._decided(undecided))
+        self._update_reading()
+
+    def _decided(self, undecided: Undecided) -> None:
+        if self._undecided is not undecided or self.state != ACTIVE:
+            return
+        self._forget_undecided()
+        self.state = IDLE
+        self._settled()
+        if self._undecided_upgrade:
+            self._settle_upgrade()
+
+    def _settle_upgrade(self) -> None:
+        """Go on with the bytes behind a request that asks for an upgrade, unless it still waits."""
+        if self._undecided is None:
+            self._undecided_upgrade = False
+            if not self.upgrade:
+                self._resume_parsing()
+
+    def _forget_undecided(self) -> None:
+        """The request no longer waits for a decision. It is counted anew if it goes on."""
+        self._undecided = None
+        self.plane.metrics.in_flight -= 1
+        self._counters = None
+
+    def expired(self) -> None:
+        if self.state == ACTIVE and self._undecided is not None:
+            self._undecided = None
+            self.request_complete = self._queue.popleft().complete
+            self.keep_alive = self.keep_alive and not self._undecided_upgrade
+        super().expired()
 
     def _start(self, method: bytes, keep_alive: bool, http10: bool) -> None:
         self.state = ACTIVE
@@ -169,7 +238,7 @@ class RequestSide(ClientSide):
         self.reply(answer)
 
     def _forward(
-        self, method: bytes, raw_target: bytes, head: RequestHead, forward: Forward, endpoint: Endpoint
+        self, method: bytes, raw_target: bytes, head: RequestHead, forward: Forward, backend: Upstream
     ) -> None:
         route, target = forward.route, forward.target
         plane = self.plane
@@ -182,7 +251,7 @@ class RequestSide(ClientSide):
             plane.metrics.long_running += 1
             self.deadline = inf
         else:
-            self.deadline = self._began + target.seconds
+            self.deadline = self._began + seconds_allowed(forward)
         self._chunk_in = head.chunked
         upgrade = self.upgrade = head.wants_upgrade if head.upgrade else False
         make = wire.upgrade_head if upgrade else wire.request_head
@@ -191,19 +260,18 @@ class RequestSide(ClientSide):
             raw_target,
             head,
             forward,
-            authority=head.host if endpoint.local else endpoint.authority,
+            authority=head.host if backend.local else backend.authority,
             audit_id=self.audit_id,
             client=self._peer,
         )
         replayable = self.request_complete and method in REPLAYABLE
-        upstream = None if upgrade else endpoint.take(replayable)
+        upstream = None if upgrade else backend.take(replayable)
         self._to_upstream.append(block)
+        self._block = block
+        self._replay = block if replayable and not upgrade else None
         if upstream is None:
-            self._block = block
-            self.dial = endpoint.dial(self, dedicated=upgrade)
+            self.dial = backend.dial(self, dedicated=upgrade, long_running=self.long_running)
         else:
-            self._block = block
-            self._replay = block if replayable else None
             self.upstream = upstream
             upstream.begin(self)
             if self._write_blocked:
@@ -295,7 +363,9 @@ class RequestSide(ClientSide):
             if pending.refusal is not None:
                 self._refuse(pending.refusal)
                 break
-            self._begin(pending.method, pending.target, pending.headers, pending.version, pending.keep_alive)
+            self._begin(
+                pending.method, pending.target, pending.headers, pending.version, pending.keep_alive, pending.began
+            )
             self._resume(pending)
             if self._to_upstream:
                 self._send_upstream()
@@ -304,7 +374,10 @@ class RequestSide(ClientSide):
 
     def _resume(self, pending: Pending) -> None:
         """Deliver what has been received of a request whose head was just dealt with."""
-        if self.state == ACTIVE:
+        if self._undecided is not None:
+            again = self._queue[0]
+            again.body, again.complete, again.trailers = pending.body, pending.complete, pending.trailers
+        elif self.state == ACTIVE:
             for piece in pending.body:
                 self._request_body(piece)
             if pending.complete:
@@ -313,4 +386,7 @@ class RequestSide(ClientSide):
             self._body_dropped()
 
     def _refuse(self, answer: Reply) -> None:
+        raise NotImplementedError
+
+    def _resume_parsing(self) -> None:
         raise NotImplementedError

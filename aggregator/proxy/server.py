@@ -18,8 +18,9 @@ from aggregator.proxy.metrics import ProxyMetrics
 from aggregator.proxy.plane import Authenticator, Plane, log
 from aggregator.proxy.pool import Pools
 from aggregator.upstream.tls import UpstreamTLS
-from apimachinery.authorization import Policy
+from apimachinery.authorization import Authorizer, Policy
 from apimachinery.identity import RequestHeaderNames
+from apiserver.auth.tokens import Tokens
 from apiserver.client import ListWatch
 from apiserver.serving import Connections, ListenError, why
 
@@ -45,26 +46,34 @@ class Proxy:
         local_socket: Path | None = None,
         local_address: tuple[str, int] | None = None,
         upstream_tls: UpstreamTLS | None = None,
-        policy: Policy | None = None,
+        authorizer: Authorizer | None = None,
+        tokens: Tokens | None = None,
         request_headers: RequestHeaderNames | None = None,
         metrics: ProxyMetrics | None = None,
         limits: Limits | None = None,
+        on_unreachable: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_unreachable` is told the name of an APIService for each request that its backend could not be reached
+        for; it must return quickly."""
         self._ssl_context = ssl_context
         self._tls = upstream_tls or UpstreamTLS()
         limits = limits or Limits()
         pools = Pools(tls=self._tls, local_socket=local_socket, local_address=local_address, limits=limits)
         self.metrics = metrics or ProxyMetrics()
         self.plane = Plane(
-            policy=policy or Policy(),
+            authorizer=authorizer or Policy(),
             authenticator=authenticator,
+            tokens=tokens or Tokens(),
             rules=HeaderRules(request_headers),
             pools=pools,
             metrics=self.metrics,
             limits=limits,
         )
+        if on_unreachable is not None:
+            self.plane.on_unreachable = on_unreachable
         self.metrics.downstream_connections = self._connection_count
         self.metrics.upstream_connections = pools.connection_count
+        self.metrics.upstream_states = pools.states
         self._http2 = Connections(application(self.plane), name="proxy-http2")
         self.learner = Learner(self.plane, client) if client is not None else None
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,7 +163,7 @@ class Proxy:
             now = time.monotonic()
             for connection in [item for item in plane.connections if item.deadline < now]:
                 connection.expired()
-            plane.pools.sweep()
+            plane.pools.sweep(self.metrics)
             plane.debug = log.enabled(logging.DEBUG)
             if self._tls.refresh():
                 log.info("client certificate towards backends replaced")

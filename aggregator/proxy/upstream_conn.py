@@ -9,10 +9,10 @@ import httptools
 from aggregator.proxy import headers
 from aggregator.proxy.exchange import Exchange
 from aggregator.proxy.failures import UpstreamFailure
-from aggregator.proxy.lines import plain_response
+from aggregator.proxy.lines import plain_response, retry_after
 
 if TYPE_CHECKING:
-    from aggregator.proxy.pool import Endpoint
+    from aggregator.proxy.endpoint import Endpoint
 
 
 class Phase(enum.IntEnum):
@@ -31,6 +31,10 @@ class Phase(enum.IntEnum):
 
 # Plain integers compare several times faster than the members of an enumeration.
 _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED, _RAW = map(int, Phase)
+
+
+_CLOSING_SECONDS = 1.0
+"""How long an endpoint that closes a connection after its response is left alone: it may be about to stop."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -137,6 +141,8 @@ class UpstreamConnection(asyncio.Protocol):
         start: int,
     ) -> None:
         """A head without anything special, and its body as far as it is here."""
+        if code == 503 and self._refused(exchange, lines):
+            return
         self._keep = True
         if len(data) - start == length:
             self._let_go(exchange)
@@ -190,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._give_up(UpstreamFailure(f"server response headers exceeded {self.endpoint.head_bytes} bytes"))
 
     def eof_received(self) -> None:
-        return None
+        self.endpoint.withdraw(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         phase, self.phase = self.phase, _CLOSED
@@ -237,6 +243,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep = parser.should_keep_alive() and not self.dedicated
         has_body = not (exchange.head_request or code == 204 or code == 304)
         self._until_close = has_body and not head.chunked and head.content_length < 0
+        if code == 503 and self._refused(exchange, head.lines):
+            raise UpstreamFailure("given up")
+        if not self._keep and not self.dedicated:
+            self.endpoint.owner.busy_elsewhere(self.endpoint, _CLOSING_SECONDS)
         self.phase = _BODY
         if not exchange.response_head(code, head, has_body):
             raise UpstreamFailure("given up")
@@ -257,6 +267,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._informational = False
         elif self.phase == _BODY:
             self.phase = _DONE
+
+    def _refused(self, exchange: Exchange, lines: list[bytes]) -> bool:
+        """Whether a 503 says when to come back (RFC 9110 10.2.3), and another endpoint has taken the request."""
+        seconds = retry_after(lines)
+        if seconds is None or not self.endpoint.owner.busy_elsewhere(self.endpoint, seconds):
+            return False
+        return exchange.response_refused()
 
     # ends
 

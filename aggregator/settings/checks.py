@@ -71,6 +71,15 @@ def _combinations(settings: Settings, values: Values) -> Iterator[str]:
             "is set, so the kubeconfig that grafanaAPIServerEnsureKubectlAccess asks for needs "
             "[grafana-apiserver] kubectl_client_cert_file and kubectl_client_key_file"
         )
+    oidc = settings.oidc
+    if oidc.issuer_url and not oidc.client_id:
+        yield values["oidc", "issuer_url"].problem("is set without client_id, so tokens of every audience would count")
+    if oidc.issuer_url and not oidc.username_claim:
+        yield values["oidc", "username_claim"].problem("must not be empty")
+    if any("=" not in claim or claim.startswith("=") for claim in oidc.required_claims):
+        yield values["oidc", "required_claims"].problem("must be a list of name=value")
+    if requestheader.crl_file and not requestheader.client_ca_file:
+        yield values["requestheader", "crl_file"].problem("is set without client_ca_file")
     if requestheader.client_ca_file and not requestheader.username_headers:
         yield values["requestheader", "username_headers"].problem("at least one header is needed")
     if apiserver.api_socket and len(str(apiserver.api_socket).encode()) > _SOCKET_PATH_BYTES:

@@ -16,6 +16,7 @@ from aggregator.settings.values import (
     OptionalPath,
     Parser,
     Port,
+    Text,
     Words,
 )
 from apimachinery.identity import RequestHeaderNames
@@ -64,6 +65,9 @@ class Server:
     client_ca_file: File
     """Authorities of client certificates, PEM. Default empty: the program makes its own authority."""
 
+    client_crl_file: File
+    """Revocation lists of `client_ca_file`, PEM or DER. Default empty: no certificate is revoked before its end."""
+
     external_url: Annotated[str, Parser(values.external_url)]
     """Address of the API for the kubeconfig. Default https://localhost:6443."""
 
@@ -89,6 +93,9 @@ class RequestHeader:
 
     client_ca_file: File
     """Authorities of such proxies, PEM. Default empty: no proxy is trusted."""
+
+    crl_file: File
+    """Revocation lists of `client_ca_file`, PEM or DER. Default empty: none is revoked."""
 
     allowed_names: Items
     """Common names of such proxies. Default empty: every certificate of `client_ca_file`."""
@@ -120,12 +127,84 @@ class RequestHeader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """Who callers are, beyond client certificates and front proxies (aggregator.md 8.2)."""
+
+    token_file: File
+    """Static bearer tokens, CSV lines of token, user, uid and quoted groups. Default empty: none."""
+
+    anonymous_paths: Items
+    """Exact paths that need no credentials. Default the health paths; `*` is every path."""
+
+    webhook_config_file: File
+    """Kubeconfig of a server that reviews tokens. Default empty: none."""
+
+    webhook_cache_seconds: Annotated[float, Parser(values.seconds(0, 86400))]
+    """How long its answers count. Default 120, as in Kubernetes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OIDC:
+    """Bearer tokens that an OpenID Connect provider has issued."""
+
+    issuer_url: Annotated[str, Parser(values.optional_https_url)]
+    """The provider; must be the `iss` of its tokens to the letter. Default empty: none."""
+
+    client_id: Text
+    """The audience that tokens must be meant for. Default empty; needed with an issuer."""
+
+    ca_file: File
+    """Authorities that verify the provider, PEM. Default empty: those of the machine."""
+
+    username_claim: Text
+    """The claim that is the user's name. Default `sub`; `email` counts only when verified."""
+
+    username_prefix: Text
+    """Put before the name. Default empty: `<issuer>#`, nothing for `email`; `-` is nothing in any case."""
+
+    groups_claim: Text
+    """The claim that lists groups. Default empty: no groups."""
+
+    groups_prefix: Text
+    """Put before each group. Default empty; without one, a provider can name groups such as system:masters."""
+
+    required_claims: Items
+    """`name=value` pairs that tokens must hold. Default empty."""
+
+    signing_algs: Annotated[tuple[str, ...], Parser(values.signing_algs)]
+    """Accepted signatures. Default RS256, as in Kubernetes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorization:
+    """Who may do what (aggregator.md 8.4)."""
+
+    policy_file: File
+    """Roles and bindings, YAML. Default empty: only system:masters may do things."""
+
+    always_allow_paths: Items
+    """Paths that everybody may use who may ask at all. Default the health paths; `*` at the end makes a prefix."""
+
+    webhook_config_file: File
+    """Kubeconfig of a server that reviews access. Default empty: none."""
+
+    webhook_authorized_seconds: Annotated[float, Parser(values.seconds(0, 86400))]
+    """How long its permissions count. Default 300, as in Kubernetes."""
+
+    webhook_unauthorized_seconds: Annotated[float, Parser(values.seconds(0, 86400))]
+    """How long its refusals count. Default 30, as in Kubernetes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GrafanaAPIServer:
     proxy_client_cert_file: File
     """Client certificate shown to servers behind the aggregator, PEM. Default empty: none is shown."""
 
     proxy_client_key_file: File
     """Key of `proxy_client_cert_file`, PEM without a password. Default empty."""
+
+    proxy_client_ca_file: File
+    """Authority of `proxy_client_cert_file`, PEM; told to the servers behind. Default empty: they are not told."""
 
     remote_services_file: File
     """YAML list of services to register on start. Default empty: none."""
@@ -186,6 +265,9 @@ class Settings:
     log: Log
     server: Server
     requestheader: RequestHeader
+    authentication: Authentication
+    oidc: OIDC
+    authorization: Authorization
     grafana_apiserver: Annotated[GrafanaAPIServer, Named("grafana-apiserver")]
     availability: Availability
     feature_toggles: FeatureToggles

@@ -23,6 +23,9 @@ def check_config(path: Path | None, env: Mapping[str, str]) -> tuple[int, str]:
         _check_remote_services(loaded)
     except (SettingsError, remote_services.RemoteServicesError) as error:
         return 1, f"{error}\n"
+    fault = _access_fault(loaded)
+    if fault:
+        return 1, f"{fault}\n"
     warnings = "".join(f"; warning: {warning}\n" for warning in loaded.warnings)
     return 0, f"{warnings}{render(loaded.values)}"
 
@@ -33,6 +36,17 @@ def _check_remote_services(loaded: Loaded) -> None:
         remote_services.load(file)
 
 
+def _access_fault(loaded: Loaded) -> str:
+    # Imported here: it needs a good part of the server, which the other commands start faster without.
+    from aggregator import access
+
+    try:
+        access.check(loaded.settings)
+    except access.AccessError as error:
+        return str(error)
+    return ""
+
+
 def render(values: Values) -> str:
     """The values as an ini file, each with its origin as a comment; secrets are masked."""
     lines: list[str] = []
@@ -41,7 +55,8 @@ def render(values: Values) -> str:
         if value.section != section:
             lines += ["", f"[{value.section}]"] if section else [f"[{value.section}]"]
             section = value.section
-        text = MASK if value.text and _SECRET.search(value.key) else _quoted(value.text)
+        secret = value.text and _SECRET.search(value.key) and not value.key.endswith("_file")
+        text = MASK if secret else _quoted(value.text)
         lines.append(f"{value.key} = {text}".rstrip().ljust(48) + f"  ; {value.origin}")
     return "\n".join(lines) + "\n"
 

@@ -138,6 +138,25 @@ def external_url(text: str) -> str:
     return f"https://{url.netloc}"
 
 
+def optional_https_url(text: str) -> str:
+    """An https URL with an optional path, as given; empty for none."""
+    if not text:
+        return ""
+    url = urlsplit(text)
+    if url.scheme != "https" or not url.hostname or url.query or url.fragment or url.username is not None:
+        raise ValueError("not an https URL without query, such as https://id.example.com/realm")
+    return text
+
+
+def signing_algs(text: str) -> tuple[str, ...]:
+    found = items(text)
+    known = [f"{kind}{bits}" for kind in ("RS", "ES", "PS") for bits in (256, 384, 512)]
+    unknown = [name for name in found if name not in known]
+    if unknown or not found:
+        raise ValueError(f"{(unknown or [text])[0]!r} is not one of {', '.join(known)}")
+    return found
+
+
 def namespace(text: str) -> str:
     faults = names.validate_dns1123_label(text)
     if faults:
@@ -149,6 +168,7 @@ Boolean = Annotated[bool, Parser(boolean)]
 Port = Annotated[int, Parser(integer(0, 65535))]
 Words = Annotated[tuple[str, ...], Parser(words)]
 Items = Annotated[tuple[str, ...], Parser(items)]
+Text = Annotated[str, Parser(str)]
 Headers = Annotated[tuple[str, ...], Parser(headers)]
 BindAddress = Annotated[str, Parser(bind_address)]
 Directory = Annotated[Path, Parser(required_path)]

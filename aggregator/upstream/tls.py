@@ -122,10 +122,17 @@ class UpstreamTLS:
         if stamp == self._stamp:
             return False
         try:
-            pair = _read_pair(*self._files)
+            changed = self.reload()
         except UpstreamTLSError:
             return False
         self._stamp = stamp
+        return changed
+
+    def reload(self) -> bool:
+        """Read the client pair again; True when another one took effect. UpstreamTLSError when it is not usable."""
+        if self._files is None:
+            return False
+        pair = _read_pair(*self._files)
         if pair == self._pair:
             return False
         self._pair = pair

@@ -61,7 +61,7 @@ def refresh(obj: Object, config: Object) -> Object:
 def _encoded(config: Object) -> str:
     """The configuration as text, without the annotation in it."""
     kept = {name: value for name, value in _annotations(config).items() if name != ANNOTATION}
-    metadata = {**config.get("metadata", {})}
+    metadata = {**(config.get("metadata") or {})}
     if "annotations" in metadata:
         metadata["annotations"] = kept
     return orjson.dumps({**config, "metadata": metadata}, option=orjson.OPT_SORT_KEYS).decode() + "\n"

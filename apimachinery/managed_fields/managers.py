@@ -81,6 +81,8 @@ def decode(entries: Any) -> dict[Manager, Owned]:
     """The managers of a `metadata.managedFields` list. ValueError when one of its entries makes no sense."""
     found: dict[Manager, Owned] = {}
     for position, entry in enumerate(entries or ()):
+        if not isinstance(entry, dict):
+            raise ValueError(f"managed fields entry {position} is not an object")
         operation, version = entry.get("operation"), entry.get("apiVersion") or ""
         if operation not in ("Apply", "Update"):
             raise ValueError("operation must be `Apply` or `Update`")

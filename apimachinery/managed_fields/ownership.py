@@ -48,7 +48,16 @@ def update(live: Any, new: Any, managed: Managed, me: Manager, rules: Rules) -> 
 
     TypedError when the objects cannot be compared.
     """
-    comparison = compare(live, new, rules.type).without(rules.reset)
+    return record(difference(live, new, rules), managed, me, rules)
+
+
+def difference(live: Any, new: Any, rules: Rules) -> Comparison:
+    """What changes, apart from what cannot. TypedError when the objects cannot be compared."""
+    return compare(live, new, rules.type).without(rules.reset)
+
+
+def record(comparison: Comparison, managed: Managed, me: Manager, rules: Rules) -> dict[Manager, Owned]:
+    """The managers after an update that made this difference."""
     result = _settled(comparison, _current(managed, rules), me, force=True)
     mine = result.pop(me).fields if me in result else EMPTY
     mine = (mine - comparison.removed) | comparison.modified | comparison.added
@@ -79,9 +88,10 @@ def apply(live: Any, config: Any, managed: Managed, me: Manager, rules: Rules, *
     mine = fields_of(config, rules.type).without_subtrees(rules.reset)
     managers[me] = Owned(fields=mine, api_version=rules.api_version, time=_time(managed, me))
     value = merge(live, config, rules.type)
-    if last:
-        value = _pruned(value, managers, last, rules)
-    comparison = compare(live, value, rules.type).without(rules.reset)
+    if last - mine:
+        # What lost everything is null now; where the configuration wants it empty, it shall be empty.
+        value = merge(_pruned(value, managers, last, rules), config, rules.type)
+    comparison = difference(live, value, rules)
     return Applied(
         value=value,
         managed=_settled(comparison, managers, me, force=force),

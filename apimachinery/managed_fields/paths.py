@@ -8,7 +8,6 @@ An element of a path is its FieldsV1 text in canonical form, so that equal eleme
 - `i:3`: the item of a list at this index.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -42,7 +41,6 @@ def index(position: int) -> Element:
     return f"i:{position}"
 
 
-@functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Element:
     """The canonical form of an element. ValueError when it is none."""
     kind, colon, rest = text[:1], text[1:2], text[2:]
@@ -100,9 +98,10 @@ def _json(content: Any) -> str:
     return orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()
 
 
-@functools.lru_cache(maxsize=4096)
 def sort_key(element: Element) -> tuple[Any, ...]:
     """The order of elements: names, then keys, then values, then indexes; each by what it holds."""
+    if is_name(element):
+        return (0, element[2:])
     rank, content = _RANKS[element[:1]], content_of(element)
     match element[:1]:
         case "k":

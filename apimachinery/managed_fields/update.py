@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from apimachinery.managed_fields import conflicts, last_applied, managers, ownership, validate
+from apimachinery.managed_fields.compare import Comparison
 from apimachinery.managed_fields.managers import BEFORE_FIRST_APPLY, Manager, Owned
 from apimachinery.managed_fields.ownership import ConflictsError, Rules
 from apimachinery.managed_fields.paths import PathSet, name
@@ -51,23 +52,27 @@ def update(live: Object | None, new: Object, rules: Rules, writer: Writer) -> li
     an object that is not tracked stays so until it is applied. What `new` says in its own managedFields counts:
     clients may edit or reset them, except through a subresource. TypedError when the objects cannot be compared.
     """
-    managed = _base(live, new, writer)
-    if not managed and live is not None:
+    given, kept = new["metadata"].get("managedFields"), (live or {}).get("metadata", {}).get("managedFields")
+    managed: Mapping[Manager, Owned]
+    if live is None:
+        managed = {} if managers.is_reset(given) else _decoded(given)
+        return managers.encode(_recorded(ownership.difference({}, _untracked(new), rules), managed, rules, writer))
+    comparison = ownership.difference(_untracked(live), _untracked(new), rules)
+    if writer.subresource or given is None or given == kept:
+        if _touches_nobody(comparison):
+            # The common case of a write without effect: the entries need not even be read.
+            return kept or []
+        managed = _decoded(kept)
+    elif managers.is_reset(given):
         return []
-    before = {} if live is None else _untracked(live)
-    return managers.encode(_updated(before, _untracked(new), managed, rules, writer))
+    else:
+        # A client that sends nonsense shall not delete the managers.
+        managed = _decoded(given) or _decoded(kept)
+    return managers.encode(_recorded(comparison, managed, rules, writer)) if managed else []
 
 
-def _base(live: Object | None, new: Object, writer: Writer) -> Mapping[Manager, Owned]:
-    """The managers before the update."""
-    kept = _decoded((live or {}).get("metadata", {}).get("managedFields"))
-    given = new["metadata"].get("managedFields")
-    if writer.subresource:
-        return kept or {}
-    if managers.is_reset(given):
-        return {}
-    # A client that does not know managedFields shall not delete them by leaving them out.
-    return _decoded(given) or kept or {}
+def _touches_nobody(comparison: Comparison) -> bool:
+    return not any(part - _NEVER_OWNED for part in (comparison.added, comparison.modified, comparison.removed))
 
 
 def _decoded(entries: Any) -> dict[Manager, Owned]:
@@ -82,14 +87,14 @@ def _untracked(obj: Object) -> Object:
     return {**obj, "metadata": {field: value for field, value in metadata.items() if field != "managedFields"}}
 
 
-def _updated(
-    live: Object, new: Object, managed: Mapping[Manager, Owned], rules: Rules, writer: Writer
+def _recorded(
+    comparison: Comparison, managed: Mapping[Manager, Owned], rules: Rules, writer: Writer
 ) -> dict[Manager, Owned]:
     """The managers after an update by `writer`, whose entry gets the time only if it took a field."""
     me = managers.updater(writer.manager, rules.api_version, writer.subresource)
     # An update is made by nobody at first: so it shows what it changed, apart from what the writer owned already.
     nobody = managers.updater("", "")
-    result = ownership.update(live, new, managed, nobody, rules)
+    result = ownership.record(comparison, managed, nobody, rules)
     taken = result.pop(nobody, None)
     fields = taken.fields - _NEVER_OWNED if taken is not None else None
     if fields:
@@ -149,7 +154,7 @@ def _tracked(live: Object, config: Object, rules: Rules, writer: Writer) -> Mapp
     first = replace(writer, manager=BEFORE_FIRST_APPLY)
     empty: Object = {"apiVersion": rules.api_version, "kind": config.get("kind"), "metadata": {}}
     try:
-        return _updated(empty, _untracked(live), {}, rules, first)
+        return _recorded(ownership.difference(empty, _untracked(live), rules), {}, rules, first)
     except TypedError as error:
         raise APIError(500, "", f"failed to create manager for existing fields: {error}") from None
 

@@ -11,6 +11,7 @@ from apimachinery.schema import formats
 from apimachinery.schema.node import children
 from apimachinery.schema.object_meta import Schema, with_root_fields
 
+_NAMES: Final = {bool: "bool", str: "string", int: "number", float: "number", list: "array", type(None): "null"}
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 
 
@@ -85,10 +86,7 @@ def _base64_fault(value: str) -> int | None:
 
 
 def _value_name(value: Any) -> str:
-    for python_type, name in ((bool, "bool"), (str, "string"), (int | float, "number"), (list, "array")):
-        if isinstance(value, python_type):
-            return name
-    return "null" if value is None else "object"
+    return _NAMES.get(type(value), "object")
 
 
 def _type_name(schema: Schema) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 from apimachinery.schema.object_meta import Schema, with_root_fields
 
+_EMBEDDED = "x-kubernetes-embedded-resource"
+
 
 def child(schema: Schema, name: str) -> Schema | None:
     """The schema of member `name`, an empty one if anything is allowed there, or None if the member is unknown."""
@@ -21,16 +23,19 @@ def child(schema: Schema, name: str) -> Schema | None:
 
 def expand(schema: Schema) -> Schema:
     """The schema with what it implies: an embedded resource has the root fields of an object."""
-    return with_root_fields(schema) if schema.get("x-kubernetes-embedded-resource") is True else schema
+    return with_root_fields(schema) if schema.get(_EMBEDDED) is True else schema
 
 
 def children(value: Any, schema: Schema) -> Iterator[tuple[str | int, Any, Schema]]:
     """Each known member or item of a container in document order: name or index, value, schema."""
     if isinstance(value, dict):
+        properties = schema.get("properties") or {}
         for name, item in value.items():
-            found = child(schema, name)
+            found = properties.get(name)
+            if found is None:
+                found = child(schema, name)
             if found is not None:
-                yield name, item, expand(found)
+                yield name, item, expand(found) if _EMBEDDED in found else found
     elif isinstance(value, list):
         items = expand(schema.get("items") or {})
         for index, item in enumerate(value):

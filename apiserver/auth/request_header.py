@@ -2,19 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from apimachinery.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, RequestHeaderNames, User, from_headers
+from apimachinery.identity import RequestHeaderNames, User, from_headers
+from apiserver.auth.outcome import AuthenticationFailed, with_standard_group
 from apiserver.auth.x509 import CertificateAuthenticator, CertificateVerifier, Untrusted
 
-
-@dataclass(frozen=True, slots=True)
-class AuthenticationFailed:
-    """Credentials were given and do not count; `reason` is for the log, not for the client."""
-
-    reason: str
+__all__ = ["AuthenticationFailed", "Authenticator", "RequestHeaderAuthenticator"]
 
 
 class RequestHeaderAuthenticator:
@@ -27,17 +22,18 @@ class RequestHeaderAuthenticator:
         self,
         ca_file: Path,
         *,
+        crl_file: Path | None = None,
         allowed_names: Sequence[str] = (),
         names: RequestHeaderNames | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._verifier = CertificateVerifier(ca_file, now)
+        self.verifier = CertificateVerifier(ca_file, now, crl_file=crl_file)
         self._allowed = frozenset(allowed_names)
         self._names = names or RequestHeaderNames()
 
     def trusts(self, der: bytes) -> Literal[True] | AuthenticationFailed:
         """Whether this peer may speak for others, and why not."""
-        verdict = self._verifier.verify(der)
+        verdict = self.verifier.verify(der)
         if isinstance(verdict, Untrusted):
             return AuthenticationFailed(f"front proxy: {verdict.reason}")
         if self._allowed and verdict.common_name not in self._allowed:
@@ -84,18 +80,11 @@ class Authenticator:
             else:
                 user = self._request_header.user(headers)
                 if user is not None:
-                    return _with_standard_group(user)
+                    return with_standard_group(user)
         if self._certificates is not None:
             outcome = self._certificates.authenticate(certificate)
             if isinstance(outcome, User):
-                return _with_standard_group(outcome)
+                return with_standard_group(outcome)
             if outcome is not None:
                 reasons.append(f"client certificate: {outcome.reason}")
         return AuthenticationFailed("; ".join(reasons)) if reasons else None
-
-
-def _with_standard_group(user: User) -> User:
-    """Everybody but the anonymous user is `system:authenticated`, unless the groups say otherwise already."""
-    if user.name == ANONYMOUS or AUTHENTICATED in user.groups or UNAUTHENTICATED in user.groups:
-        return user
-    return user.with_group(AUTHENTICATED)

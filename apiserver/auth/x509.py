@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from apimachinery.identity import User
+from apiserver.auth.revocation import RevocationLists
 from apiserver.tls import TLSConfigError
 
 UID_OID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
@@ -55,19 +56,46 @@ class CertificateVerifier:
     """Decides whether a certificate was issued under a bundle; remembers its decisions.
 
     TLS has verified the chain against the union of all authorities already; this tells which of them it was, so only
-    direct issue by a certificate of the bundle counts. `now` is in epoch seconds.
+    direct issue by a certificate of the bundle counts. What `crl_file` lists does not. `now` is in epoch seconds.
     """
 
-    def __init__(self, ca_file: Path, now: Callable[[], float] = time.time) -> None:
-        self._authorities = load_bundle(ca_file)
+    def __init__(self, ca_file: Path, now: Callable[[], float] = time.time, *, crl_file: Path | None = None) -> None:
+        self._ca_file = ca_file
+        self._crl_file = crl_file
         self._now = now
         self._known: OrderedDict[bytes, Trusted | Untrusted] = OrderedDict()
+        self._authorities = load_bundle(ca_file)
+        self._revoked = self._read_revoked(self._authorities)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What `reload` reads."""
+        return (self._ca_file,) if self._crl_file is None else (self._ca_file, self._crl_file)
+
+    def reload(self) -> bool:
+        """Read the files again; True when they say something new, and every verdict is then found anew.
+
+        TLSConfigError when one is unusable; what was read before stays in force.
+        """
+        authorities = load_bundle(self._ca_file)
+        revoked = self._read_revoked(authorities)
+        if authorities == self._authorities and revoked == self._revoked:
+            return False
+        self._authorities, self._revoked = authorities, revoked
+        self._known.clear()
+        return True
+
+    def _read_revoked(self, authorities: Sequence[x509.Certificate]) -> RevocationLists:
+        if self._crl_file is None:
+            return RevocationLists.none()
+        return RevocationLists.read(self._crl_file, authorities)
 
     def verify(self, der: bytes) -> Trusted | Untrusted:
+        self._revoked.warn_outdated(self._now())
         digest = hashlib.sha256(der).digest()
         found = self._known.get(digest)
         if found is None:
-            found = judge(der, self._authorities)
+            found = judge(der, self._authorities, self._revoked)
             self._known[digest] = found
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
@@ -78,7 +106,9 @@ class CertificateVerifier:
         return found
 
 
-def judge(der: bytes, authorities: Sequence[x509.Certificate]) -> Trusted | Untrusted:
+def judge(
+    der: bytes, authorities: Sequence[x509.Certificate], revoked: RevocationLists | None = None
+) -> Trusted | Untrusted:
     """The verdict on a certificate, its dates apart."""
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -86,6 +116,8 @@ def judge(der: bytes, authorities: Sequence[x509.Certificate]) -> Trusted | Untr
         issuers = [one for one in authorities if one == certificate or _issued(certificate, one)]
         if not issuers:
             return Untrusted("certificate signed by unknown authority")
+        if revoked is not None and revoked.lists(certificate, issuers):
+            return Untrusted("certificate has been revoked")
         if not _for_clients(certificate):
             return Untrusted("certificate specifies an incompatible key usage")
         return _trusted(certificate, issuers, der)
@@ -151,12 +183,12 @@ def _common_period(certificate: x509.Certificate, issuer: x509.Certificate) -> t
 class CertificateAuthenticator:
     """The user that a client certificate names: CN, with a group for each O."""
 
-    def __init__(self, ca_file: Path, now: Callable[[], float] = time.time) -> None:
-        self._verifier = CertificateVerifier(ca_file, now)
+    def __init__(self, ca_file: Path, now: Callable[[], float] = time.time, *, crl_file: Path | None = None) -> None:
+        self.verifier = CertificateVerifier(ca_file, now, crl_file=crl_file)
 
     def authenticate(self, der: bytes) -> User | Untrusted | None:
         """None when the certificate counts but names nobody."""
-        verdict = self._verifier.verify(der)
+        verdict = self.verifier.verify(der)
         if isinstance(verdict, Untrusted):
             return verdict
         if not verdict.common_name:

@@ -21,11 +21,11 @@ from apimachinery.options import (
 from apimachinery.request_info import RequestInfo
 from apimachinery.selectors import FieldSelector
 from apiserver.registry import Registry
-from apiserver.resource import Resource, Subresource, SubresourceRequest
+from apiserver.resource import CreateRequest, Resource, Subresource, SubresourceRequest
 from apiserver.rest import respond
 from apiserver.rest.bodies import media_type_of, read_body, read_delete_options, read_object
 from apiserver.rest.context import Context
-from apiserver.rest.objects import check_path_name
+from apiserver.rest.objects import check_path_name, check_virtual
 from apiserver.rest.read import Reader
 from apiserver.rest.remove import Remover
 from apiserver.rest.respond import Asked, Responder
@@ -134,7 +134,7 @@ class Dispatcher:
 
     async def _list(self, call: Call) -> Response:
         page = await self._verbs.reader.list(call.resource, call.namespace, parse_list_options(call.query))
-        return self._responder.page(call.asked, call.resource, page)
+        return await self._responder.page(call.asked, call.resource, page)
 
     async def _watch(self, call: Call) -> Response:
         events = await self._verbs.watcher.events(call.resource, call.namespace, self._watch_options(call))
@@ -156,6 +156,11 @@ class Dispatcher:
     async def _create(self, call: Call) -> Response:
         options = parse_write_options(call.query, kind="CreateOptions", user_agent=call.asked.user_agent)
         body = await read_object(call.request, call.resource, options.field_validation)
+        if call.resource.virtual_create is not None:
+            checked = check_virtual(call.resource, call.namespace, body, options.field_validation)
+            asked = CreateRequest(user=call.user, namespace=call.namespace, object=checked.object)
+            answer = await call.resource.virtual_create(asked)
+            return respond.document(call.asked, answer, code=201, warnings=checked.warnings)
         result = await self._verbs.writer.create(call.resource, call.namespace, body.content, options, body.duplicates)
         return self._responder.item(call.asked, call.resource, result.stored, code=201, warnings=result.warnings)
 
@@ -206,7 +211,7 @@ class Dispatcher:
         options = await self._delete_options(call)
         selection = parse_list_options(call.query)
         page = await self._verbs.remover.delete_collection(call.resource, call.namespace, selection, options)
-        return self._responder.page(call.asked, call.resource, page)
+        return await self._responder.page(call.asked, call.resource, page)
 
     @staticmethod
     async def _delete_options(call: Call) -> DeleteOptions:

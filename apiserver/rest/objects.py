@@ -10,7 +10,8 @@ from apimachinery.names import validate_path_segment_name
 from apimachinery.types import Object
 from apimachinery.validation import validate_object_meta, validate_object_meta_update
 from apiserver.resource import Resource
-from apiserver.rest.shape import Checked
+from apiserver.rest.bodies import Document
+from apiserver.rest.shape import Checked, check_shape
 
 _GENERATED_BASE_LIMIT = 58
 _SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
@@ -92,6 +93,15 @@ def validate_new(resource: Resource, obj: Object) -> None:
     errors += schemas.validate(obj, resource.schema)
     errors += resource.strategy.validate_create(obj)
     _raise(resource, obj, errors)
+
+
+def check_virtual(resource: Resource, namespace: str, document: Document, field_validation: str) -> Checked:
+    """An object sent to a resource without storage, in the shape of its kind; APIError 400, 422 with every fault."""
+    checked = check_shape(resource, document.content, field_validation, document.duplicates)
+    check_namespace(resource, checked.object, namespace)
+    errors = schemas.validate(checked.object, resource.schema)
+    _raise(resource, checked.object, errors or resource.strategy.validate_create(checked.object))
+    return checked
 
 
 def restore_metadata(obj: Object, old: Object) -> None:

@@ -15,6 +15,7 @@ from apiserver.rest.context import Context
 from apiserver.storage.base import ExpiredError, Key, NotFoundError, Snapshot, Stored
 
 _REVISION_DIGITS = 20
+_MATCHED_AT_ONCE = 500
 _BEHIND_SECONDS = 3.0
 """How long a read waits for a revision that is not there yet (rest.md A7.2)."""
 
@@ -43,18 +44,15 @@ class Reader:
         snapshot, start = await self._snapshot(resource, namespace, options)
         matches = selection(resource, options)
         limit = options.limit
-        items: list[Stored] = []
-        position, more = _first_after(snapshot, start), False
-        while position < len(snapshot.items):
-            stored = snapshot.items[position]
-            if limit and len(items) == limit:
-                more = True
-                break
-            position += 1
-            if matches is None or matches(stored.object):
-                items.append(stored)
+        position = _first_after(snapshot, start)
+        items: Sequence[Stored]
+        if matches is None:
+            items = snapshot.items[position : position + limit if limit else None]
+            position += len(items)
+        else:
+            items, position = await _matching(snapshot.items, position, limit, matches)
         metadata: Object = {"resourceVersion": str(snapshot.revision)}
-        if more:
+        if position < len(snapshot.items):
             last = items[-1].key
             metadata["continue"] = encode_continue(snapshot.revision, _start_key(last))
             if matches is None:
@@ -164,6 +162,21 @@ def field_values(resource: Resource, obj: Object) -> dict[str, str]:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def _matching(
+    items: Sequence[Stored], position: int, limit: int, matches: Callable[[Object], bool]
+) -> tuple[list[Stored], int]:
+    """The objects that match from `position` on, at most `limit` (0: all), and where to go on."""
+    found: list[Stored] = []
+    while position < len(items) and not (limit and len(found) == limit):
+        if matches(items[position].decoded()):
+            found.append(items[position])
+        position += 1
+        if position % _MATCHED_AT_ONCE == 0:
+            # Other requests get their turn during a long search.
+            await asyncio.sleep(0)
+    return found, position
 
 
 def _start_key(key: Key) -> str:

@@ -1,10 +1,10 @@
 """Delete and deletecollection over a store: finalizers, preconditions, propagation (rest.md A3.6)."""
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
 from apimachinery import status
+from apimachinery.json_values import copy_json
 from apimachinery.options import DeleteOptions, ListOptions
 from apimachinery.types import Object
 from apiserver.resource import Resource
@@ -74,7 +74,7 @@ class Remover:
     def _marked(self, live: Object, finalizers: list[str]) -> Object:
         if "deletionTimestamp" in live["metadata"] and live["metadata"].get("finalizers") == finalizers:
             return live
-        obj = deepcopy(live)
+        obj: Object = copy_json(live)
         metadata = obj["metadata"]
         metadata["finalizers"] = finalizers
         if "deletionTimestamp" not in metadata:

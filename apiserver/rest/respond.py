@@ -1,5 +1,6 @@
 """Negotiated answers: objects, lists, tables, metadata, Status errors and watch streams (rest.md A1)."""
 
+import asyncio
 import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ error (rest.md A1.2).
 _GZIP_OVER_BYTES = 128 * 1024
 _GZIP_LEVEL = 1
 """As the originals: large lists are compressed for the network, not for the archive."""
+_DECODED_AT_ONCE = 250
 _WARNING_BUDGET = 4096
 _WARNING_CUT = 256
 
@@ -76,23 +78,30 @@ class Responder:
             raise status.not_acceptable(f"you requested PartialObjectMetadataList, but {found}")
         return encoded(asked, document, choice, code=code, warnings=warnings)
 
-    def page(self, asked: Asked, resource: Resource, page: Page) -> Response:
+    async def page(self, asked: Asked, resource: Resource, page: Page) -> Response:
         choice = negotiation.choose(asked.accept, as_kinds=ALL_KINDS)
         plain = choice.as_kind == "" and choice.media_type == "application/json"
         if plain and not (choice.pretty or asked.pretty):
-            return finish(asked, _list_json(resource, page), choice.media_type)
-        documents = [stored.object for stored in page.items]
-        if choice.as_kind == "Table":
-            document = self._table(asked, resource, documents, page.metadata, choice)
-        elif choice.as_kind == "PartialObjectMetadataList":
-            document = table.partial_object_metadata_list(page.metadata, documents, version=choice.version)
-        elif choice.as_kind == "PartialObjectMetadata":
+            return await _finish_list(asked, _list_json(resource, page))
+        if choice.as_kind == "PartialObjectMetadata":
             found = f"the requested object is a list (*{resource.version}.{resource.list_kind})"
             raise status.not_acceptable(f"you requested PartialObjectMetadata, but {found}")
-        else:
-            head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": page.metadata}
-            document = {**head, "items": documents}
-        return encoded(asked, document, choice)
+        convert, member = self._list_of(asked, resource, page.metadata, choice)
+        if choice.media_type == codec.JSON and not (choice.pretty or asked.pretty):
+            return await _finish_list(asked, await _converted_json(convert, member, page.items))
+        return encoded(asked, convert([stored.decoded() for stored in page.items]), choice)
+
+    def _list_of(
+        self, asked: Asked, resource: Resource, metadata: Object, choice: Choice
+    ) -> tuple[Callable[[Sequence[Object]], Object], str]:
+        """How a list document is made of objects, and its member that grows with them."""
+        if choice.as_kind == "Table":
+            return lambda objects: self._table(asked, resource, objects, metadata, choice), "rows"
+        if choice.as_kind == "PartialObjectMetadataList":
+            version = choice.version
+            return lambda objects: table.partial_object_metadata_list(metadata, objects, version=version), "items"
+        head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
+        return lambda objects: {**head, "items": objects}, "items"
 
     def virtual(self, asked: Asked, resource: Resource, document: Object) -> Response:
         """The answer of a resource without storage: the document itself, or one table row of it."""
@@ -139,9 +148,9 @@ def untransformed(asked: Asked, content: Object) -> Response:
     return encoded(asked, content, negotiation.choose(asked.accept, as_kinds=ALL_KINDS))
 
 
-def document(asked: Asked, content: Object, *, code: int = 200) -> Response:
+def document(asked: Asked, content: Object, *, code: int = 200, warnings: Sequence[str] = ()) -> Response:
     """A document that has only its own form."""
-    return encoded(asked, content, negotiation.choose(asked.accept), code=code)
+    return encoded(asked, content, negotiation.choose(asked.accept), code=code, warnings=warnings)
 
 
 def encoded(
@@ -167,14 +176,40 @@ def failure(asked: Asked, error: APIError) -> Response:
     return response
 
 
+async def _converted_json(convert: Callable[[Sequence[Object]], Object], member: str, items: Sequence[Stored]) -> bytes:
+    """A converted list as JSON, made in slices: other requests get their turn, and few objects are decoded at once."""
+    head = convert([])
+    del head[member]
+    pieces: list[bytes] = []
+    for start in range(0, len(items), _DECODED_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        slice_ = convert([stored.decoded() for stored in items[start : start + _DECODED_AT_ONCE]])
+        pieces.append(orjson.dumps(slice_[member])[1:-1])
+    return b"".join((orjson.dumps(head)[:-1], b',"%b":[' % member.encode(), b",".join(pieces), b"]}\n"))
+
+
+async def _finish_list(asked: Asked, body: bytes) -> Response:
+    """As `finish`; compresses on a thread, as a large list takes as long as hundreds of other requests."""
+    if not _compresses(asked, body):
+        return finish(asked, body, codec.JSON)
+    return _zipped(await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL), codec.JSON)
+
+
+def _compresses(asked: Asked, body: bytes) -> bool:
+    return len(body) > _GZIP_OVER_BYTES and _takes_gzip(asked.accept_encoding)
+
+
+def _zipped(body: bytes, media_type: str, code: int = 200) -> Response:
+    encoding = {"content-encoding": "gzip", "vary": "Accept-Encoding", "content-type": media_type}
+    return Response(body, status_code=code, headers=dict(NO_CACHE) | encoding)
+
+
 def finish(asked: Asked, body: bytes, media_type: str, *, code: int = 200, warnings: Sequence[str] = ()) -> Response:
-    headers = dict(NO_CACHE)
-    if len(body) > _GZIP_OVER_BYTES and _takes_gzip(asked.accept_encoding):
-        body = gzip.compress(body, _GZIP_LEVEL)
-        headers["content-encoding"] = "gzip"
-        headers["vary"] = "Accept-Encoding"
-    response = Response(body, status_code=code, headers=headers)
-    response.headers["content-type"] = media_type
+    if _compresses(asked, body):
+        response = _zipped(gzip.compress(body, _GZIP_LEVEL), media_type, code)
+    else:
+        response = Response(body, status_code=code, headers=dict(NO_CACHE) | {"content-type": media_type})
     for text in _within_budget(warnings):
         # Header values are ASCII; Go escapes the rest, so do we.
         response.headers.append("warning", f"299 - {quote(text)}".encode("ascii", "backslashreplace").decode())

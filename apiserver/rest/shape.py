@@ -1,7 +1,6 @@
 """Bringing what a client sent into the shape of its kind: types, defaults, field validation (rest.md A3.3)."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from apimachinery import codec, patch, status
 from apimachinery import schema as schemas
 from apimachinery.field_errors import Path, invalid, quote
 from apimachinery.gvk import GroupKind
+from apimachinery.json_values import copy_json
 from apimachinery.types import Object
 from apiserver.resource import Resource
 
@@ -67,7 +67,7 @@ def _shaped(
     if not isinstance(document, dict):
         raise _Fault("json: cannot unmarshal into Go value of an object")
     _check_type(resource, document)
-    obj: Object = {**deepcopy(document), "apiVersion": resource.api_version, "kind": resource.kind}
+    obj: Object = {**copy_json(document), "apiVersion": resource.api_version, "kind": resource.kind}
     if obj.get("metadata") is None:
         obj["metadata"] = {}
     fault = schemas.type_error(obj, resource.schema, resource.kind)
@@ -80,9 +80,18 @@ def _shaped(
     if warnings and field_validation == "Strict":
         raise _Fault(f"strict decoding error: {', '.join(warnings)}")
     schemas.prune(obj, resource.schema)
+    obj["metadata"] = {name: value for name, value in obj["metadata"].items() if not _is_left_out(name, value)}
     schemas.apply_defaults(obj, resource.schema)
     resource.strategy.default(obj)
     return Checked(obj, [*warnings, *_deduplicate_owners(obj["metadata"], patched)])
+
+
+def _is_left_out(name: str, value: Any) -> bool:
+    """Whether metadata is written without this member, because it is empty.
+
+    Numbers count: a grace period of 0 seconds says something. So do managedFields: an empty list resets them.
+    """
+    return value is None or (name != "managedFields" and value in ("", [], {}))
 
 
 def _check_type(resource: Resource, document: Mapping[str, Any]) -> None:

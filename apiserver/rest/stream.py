@@ -14,9 +14,14 @@ from apimachinery.types import Object
 from apiserver.resource import Resource
 from apiserver.rest.memo import Memo
 from apiserver.rest.watch import EventStream, Output
+from apiserver.storage.base import Stored
 
-_SHARED_BYTES: Final = 4 * 1024 * 1024
 _END: Final = b"}\n"
+_SHARED_EVENTS: Final = 256
+_LONGEST_SHARED: Final = 16 * 1024
+"""Longer lines are made for each batch: keeping some hundred of them would take more memory than they are worth."""
+
+_Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,53 +39,70 @@ class Form:
 class EventEncoder:
     """Makes lines of events. `now` is the clock that ages in tables are counted from.
 
-    Whole objects are put together from the store's JSON. Converted ones are kept for the other watchers that want the
-    same: for a second, as the ages in them count seconds, and within bounds.
+    Watchers that are equally far share their batches, and so the lines that are made of them; converted events are
+    shared between batches, too. Tables count ages in seconds, so theirs are shared for a second.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.plain = Memo(_plain)
-        """The lines of a batch of events with whole objects."""
         self._now = now
-        self._shared: dict[tuple[object, ...], bytes] = {}
-        self._shared_bytes = 0
+        self._whole = Memo(_whole)
+        self._batches: Memo[Sequence[Output], dict[_Key, bytes]] = Memo(lambda _batch: {})
+        self._events: Memo[Stored, dict[_Key, bytes]] = Memo(lambda _stored: {}, size=_SHARED_EVENTS)
 
-    def converted(self, form: Form, output: Output, *, headers: bool) -> bytes:
-        """One event in another form; a table names its columns only with `headers`."""
-        if output.type == "ERROR":
-            return _plain((output,))
-        if output.stored is None:
-            return self._convert(form, output, self._now(), headers)
+    def lines(self, form: Form, batch: Sequence[Output], *, headers: bool) -> bytes:
+        """The batch as JSON lines; the first table of it names the columns if `headers` says so."""
+        if not form.as_kind:
+            return self._whole(batch)
         now = self._now()
-        key = (form, headers, output.type, output.stored.revision, int(now) if form.as_kind == "Table" else 0)
-        line = self._shared.get(key)
+        known = self._batches(batch)
+        key = (form, int(now), headers)
+        lines = known.get(key)
+        if lines is None:
+            lines = known[key] = self._converted(form, batch, now, headers)
+        return lines
+
+    def _converted(self, form: Form, batch: Sequence[Output], now: float, headers: bool) -> bytes:
+        lines: list[bytes] = []
+        for output in batch:
+            if output.type == "ERROR":
+                lines.append(_whole((output,)))
+            else:
+                lines.append(self._line(form, output, now, headers))
+                headers = False
+        return b"".join(lines)
+
+    def _line(self, form: Form, output: Output, now: float, headers: bool) -> bytes:
+        if output.stored is None:
+            return _convert(form, output, now, headers)
+        known = self._events(output.stored)
+        key = (form, int(now), headers, output.type)
+        line = known.get(key)
         if line is None:
-            line = self._shared[key] = self._convert(form, output, now, headers)
-            self._shared_bytes += len(line)
-            while self._shared_bytes > _SHARED_BYTES and len(self._shared) > 1:
-                self._shared_bytes -= len(self._shared.pop(next(iter(self._shared))))
+            line = _convert(form, output, now, headers)
+            if len(line) <= _LONGEST_SHARED:
+                known[key] = line
         return line
 
-    @staticmethod
-    def _convert(form: Form, output: Output, now: float, headers: bool) -> bytes:
-        document = output.document
-        converted: Object
-        if form.as_kind == "PartialObjectMetadata":
-            converted = table.partial_object_metadata(document, version=form.version)
-        else:
-            converted = table.build(
-                form.resource.columns or table.DEFAULT_COLUMNS,
-                [document],
-                list_meta={"resourceVersion": document["metadata"].get("resourceVersion", "")},
-                now=now,
-                include_object=form.include,
-                version=form.version,
-                headers=headers,
-            )
-        return _head(output.type) + orjson.dumps(converted) + _END
+
+def _convert(form: Form, output: Output, now: float, headers: bool) -> bytes:
+    document = output.document
+    converted: Object
+    if form.as_kind == "PartialObjectMetadata":
+        converted = table.partial_object_metadata(document, version=form.version)
+    else:
+        converted = table.build(
+            form.resource.columns or table.DEFAULT_COLUMNS,
+            [document],
+            list_meta={"resourceVersion": document["metadata"].get("resourceVersion", "")},
+            now=now,
+            include_object=form.include,
+            version=form.version,
+            headers=headers,
+        )
+    return _head(output.type) + orjson.dumps(converted) + _END
 
 
-def _plain(batch: Sequence[Output]) -> bytes:
+def _whole(batch: Sequence[Output]) -> bytes:
     pieces: list[bytes] = []
     for output in batch:
         stored = output.stored
@@ -124,13 +146,9 @@ class WatchResponse(Response):
             await self._events.aclose()
 
     def _encode(self, batch: Sequence[Output]) -> bytes:
-        if not self._form.as_kind:
-            return self._encoder.plain(batch)
-        lines: list[bytes] = []
-        for output in batch:
-            lines.append(self._encoder.converted(self._form, output, headers=not self._named_columns))
-            self._named_columns = self._named_columns or output.type != "ERROR"
-        return b"".join(lines)
+        headers = not self._named_columns
+        self._named_columns = self._named_columns or any(output.type != "ERROR" for output in batch)
+        return self._encoder.lines(self._form, batch, headers=headers)
 
     async def _end_with_client(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

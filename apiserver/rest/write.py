@@ -1,11 +1,11 @@
 """Create, update, patch and apply over a store: merge, stamp, validate, compare-and-swap (rest.md A3.4, A3.5, A4)."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 from apimachinery import status
+from apimachinery.json_values import copy_json
 from apimachinery.options import WriteOptions
 from apimachinery.patch import apply_patch
 from apimachinery.types import Object
@@ -66,7 +66,7 @@ class Writer:
         objects.check_namespace(resource, checked.object, namespace)
         generated = not checked.object["metadata"].get("name") and checked.object["metadata"].get("generateName")
         for attempt in range(_GENERATE_ATTEMPTS if generated else 1):
-            obj = deepcopy(checked.object) if generated else checked.object
+            obj = copy_json(checked.object) if generated else checked.object
             objects.clear_system_fields(obj)
             managed = self._tracker.updated(resource, None, obj, options)
             try:
@@ -123,7 +123,7 @@ class Writer:
         objects.require_resource_version(resource, checked.object)
 
         def change(live: Object) -> Wish:
-            obj = deepcopy(checked.object)
+            obj = copy_json(checked.object)
             managed = self._tracker.updated(resource, live, obj, options, status_only=status_only)
             return Wish(obj, managed, checked.warnings)
 

@@ -56,7 +56,8 @@ class Stored:
         stored.key = key
         stored.revision = revision
         stored._object = None
-        stored._json = json
+        # An encoder's result keeps the buffer that it grew in, several times its length; a copy has its own size.
+        stored._json = bytes(memoryview(json))
         return stored
 
     @property

@@ -26,7 +26,7 @@ from apiserver.storage.layout import TEMPORARY, directory_of, file_of
 
 _T = TypeVar("_T")
 
-_PARALLEL_SYNCS: Final = 8
+PARALLEL_SYNCS: Final = 8
 _READABLE: Final = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -74,7 +74,7 @@ class Committer:
         self._durable_directories = {root}
         self._doubtful_directories: set[str] = set()
         self._numbers = itertools.count()
-        self._pool = ThreadPoolExecutor(_PARALLEL_SYNCS, thread_name_prefix="storage-sync")
+        self._pool = ThreadPoolExecutor(PARALLEL_SYNCS, thread_name_prefix="storage-sync")
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -35,7 +35,11 @@ class HistoryLimits:
 DEFAULT_LIMITS: Final = HistoryLimits()
 
 
-_WOKEN_AT_ONCE: Final = 32
+_WOKEN_AT_ONCE: Final = 16
+_LONGEST_SHARE: Final = 0.0001
+"""Seconds between two watchers that are woken, when there are few enough of them."""
+_CYCLE: Final = 0.1
+"""Seconds in which all watchers are woken; also the time that a fan-out may save up while it is idle."""
 _PIECE_BYTES: Final = 1024 * 1024
 _PIECES: Final = 128
 
@@ -125,26 +129,47 @@ class Channel:
 
 
 class Waker:
-    """Wakes waiting subscriptions, a few in each pass of the event loop.
+    """Wakes waiting subscriptions, so many at a time that other work of the process is not held up.
 
-    A woken watcher encodes and sends, so waking a thousand at once would keep every other request waiting for as long
-    as all of that takes. While a watcher is in the queue further events join it, so that a server at its limit sends
-    fewer and larger pieces, instead of falling behind.
+    A woken watcher encodes and sends. A thousand that are woken at once keep every other request waiting until all
+    have sent; woken for each of a hundred events a second, they take more than a processor. So a busy fan-out is
+    paced: 10,000 are woken in a second, or, where more are waiting, all of them within a tenth of a second. While a
+    watcher is in the queue further events join it, so that it gets fewer and larger pieces. What comes after a pause
+    is not held back.
     """
 
     def __init__(self) -> None:
         self._queue: deque[Subscription] = deque()
+        self._scheduled: asyncio.Handle | None = None
+        self._due = 0.0
+        """The time (of the event loop) by which all that were woken have had their share."""
 
     def add(self, subscription: "Subscription") -> None:
-        if not self._queue:
-            asyncio.get_running_loop().call_soon(self._wake)
         self._queue.append(subscription)
+        if self._scheduled is None:
+            self._schedule(asyncio.get_running_loop())
+
+    def close(self) -> None:
+        """Forget who is waiting."""
+        self._queue.clear()
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        late = self._due <= loop.time()
+        self._scheduled = loop.call_soon(self._wake) if late else loop.call_at(self._due, self._wake)
 
     def _wake(self) -> None:
-        for _ in range(min(_WOKEN_AT_ONCE, len(self._queue))):
+        self._scheduled = None
+        loop = asyncio.get_running_loop()
+        share = min(_LONGEST_SHARE, _CYCLE / max(1, len(self._queue)))
+        count = min(_WOKEN_AT_ONCE, len(self._queue))
+        self._due = max(self._due, loop.time() - _CYCLE) + share * count
+        for _ in range(count):
             self._queue.popleft().interrupt()
         if self._queue:
-            asyncio.get_running_loop().call_soon(self._wake)
+            self._schedule(loop)
 
 
 class Fanout:
@@ -183,6 +208,7 @@ class Fanout:
     def close(self) -> None:
         """End every watch once it has delivered what was published."""
         self.closed = True
+        self.waker.close()
         for subscription in self._open:
             subscription.interrupt()
 

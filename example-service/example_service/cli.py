@@ -45,6 +45,7 @@ def _serve(arguments: Sequence[str]) -> int:
     # Imported here: the health check, made every few seconds, needs none of the server.
     import uvloop
 
+    from apiserver.auth.yaml_fields import FileError
     from apiserver.program import Program, run
     from example_service.resources import resources, running_build
 
@@ -52,7 +53,7 @@ def _serve(arguments: Sequence[str]) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(program, flags))
-    except (TLSConfigError, ListenError, DataDirectoryError) as error:
+    except (TLSConfigError, ListenError, DataDirectoryError, FileError) as error:
         return _fail(str(error), 1)
     return 0
 

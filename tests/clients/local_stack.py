@@ -49,6 +49,7 @@ remote_services_file = {services}
 apiservice_ca_bundle_file = {pki}/ca.crt
 kubectl_client_cert_file = {pki}/admin.crt
 kubectl_client_key_file = {pki}/admin.key
+api_socket = {directory}/api.sock
 
 [feature_toggles]
 grafanaAPIServerEnsureKubectlAccess = true
@@ -109,7 +110,7 @@ class LocalStack:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port, self.metrics_port, self.example_port = free_ports(3)
-        self._pki = directory / "pki"
+        self.pki = directory / "pki"
         self._programs: dict[str, Running] = {}
         self._context: ssl.SSLContext | None = None
 
@@ -118,13 +119,22 @@ class LocalStack:
         return self.directory / "data" / "grafana-apiserver" / "grafana.kubeconfig"
 
     @property
+    def api_socket(self) -> Path:
+        """Where the aggregator's own API server listens behind the proxy."""
+        return self.directory / "api.sock"
+
+    def pid(self, name: str) -> int:
+        """The process id of `aggregator` or `example-apiserver`."""
+        return self._programs[name].process.pid
+
+    @property
     def url(self) -> str:
         return f"https://localhost:{self.port}"
 
     def start(self) -> None:
         """Start both programs; returns when the example API is available through the aggregator."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        write.issue(self._pki, development_plan(), now=datetime.now(UTC))
+        write.issue(self.pki, development_plan(), now=datetime.now(UTC))
         services = self.directory / "services.yaml"
         service = {"group": "example.grafana.app", "version": "v0alpha1", "host": "localhost"}
         services.write_text(yaml.safe_dump([{**service, "port": self.example_port}]))
@@ -133,7 +143,8 @@ class LocalStack:
             _SETTINGS.format(
                 port=self.port,
                 metrics_port=self.metrics_port,
-                pki=self._pki,
+                pki=self.pki,
+                directory=self.directory,
                 data=self.directory / "data",
                 services=services,
             )
@@ -155,13 +166,11 @@ class LocalStack:
             texts.append("\n".join([f"--- {name}", *tail]))
         return "\n".join(texts)
 
-    def request(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         """One request as the administrator."""
         if self._context is None:
-            self._context = ssl.create_default_context(cafile=str(self._pki / "ca.crt"))
-            self._context.load_cert_chain(self._pki / "admin.crt", self._pki / "admin.key")
+            self._context = ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
+            self._context.load_cert_chain(self.pki / "admin.crt", self.pki / "admin.key")
         request = urllib.request.Request(self.url + path, data=body or None, method=method, headers=dict(headers or {}))
         try:
             with urllib.request.urlopen(request, timeout=10, context=self._context) as response:
@@ -188,9 +197,9 @@ class LocalStack:
         return [
             "--runtime-config=example.grafana.app/v0alpha1=true",
             f"--secure-port={self.example_port}",
-            f"--tls-cert-file={self._pki}/example-apiserver.crt",
-            f"--tls-private-key-file={self._pki}/example-apiserver.key",
-            f"--requestheader-client-ca-file={self._pki}/front-proxy-ca.crt",
+            f"--tls-cert-file={self.pki}/example-apiserver.crt",
+            f"--tls-private-key-file={self.pki}/example-apiserver.key",
+            f"--requestheader-client-ca-file={self.pki}/front-proxy-ca.crt",
             "--requestheader-allowed-names=aggregator",
             f"--data-dir={self.directory}/example-data",
         ]

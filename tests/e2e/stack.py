@@ -132,6 +132,13 @@ class Stack:
         document: dict[str, Any] = json.loads(done.stdout)[0]
         return document
 
+    def inspect_named(self, override: str, service: str) -> dict[str, Any]:
+        """`inspect` of a service that another compose file adds."""
+        container = self.run("--file", override, "ps", "--all", "--quiet", service).stdout.strip()
+        done = subprocess.run(["docker", "inspect", container], capture_output=True, check=True)
+        document: dict[str, Any] = json.loads(done.stdout)[0]
+        return document
+
     def leftovers(self) -> list[str]:
         """Containers, volumes and networks that still carry the project's label."""
         label = f"label=com.docker.compose.project={self.project}"

@@ -24,6 +24,23 @@ def outage(stack: Stack, kubectl: Kubectl) -> Iterator[float]:
         stack.up()
 
 
+def test_one_failed_request_makes_an_outage_known_within_a_second(stack: Stack, kubectl: Kubectl) -> None:
+    kubectl.ok("get", "dummy", "--namespace=default")
+    stack.run("kill", "example-service")
+    try:
+        path = "/apis/example.grafana.app/v0alpha1/namespaces/default/dummy"
+        assert kubectl("get", "--raw", path).code == 1
+        failed = time.monotonic()
+        wait_until(lambda: kubectl.available(EXAMPLE_API) == "False (FailedDiscoveryCheck)", seconds=10, interval=0.05)
+        assert time.monotonic() - failed < 2.5  # one second to wait at most, the check, and kubectl's own time
+        stack.run("start", "example-service")
+        started = time.monotonic()
+        wait_until(lambda: kubectl.available(EXAMPLE_API) == "True", seconds=10, interval=0.05)
+        assert time.monotonic() - started < 5  # the server's own start included
+    finally:
+        stack.up()
+
+
 def test_backend_outage_and_return(stack: Stack, kubectl: Kubectl, outage: float) -> None:
     assert outage < 35
     assert stack.samples("aggregator_unavailable_apiservice")[LABEL] == 1

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
 import uvloop
@@ -55,7 +55,9 @@ def models(group: str, kinds: int, fields: int) -> list[ResourceModel]:
     ]
 
 
-def documents(group: str, *, kind: Kind = "modern", kinds: int = 2, fields: int = 3, shared: str = "") -> dict[str, bytes]:
+def documents(
+    group: str, *, kind: Kind = "modern", kinds: int = 2, fields: int = 3, shared: str = ""
+) -> dict[str, bytes]:
     """Body by path. `shared` is the type of a definition that all servers have under one name."""
     group_version = GroupVersion(group, VERSION)
     described = models(group, kinds, fields)
@@ -159,9 +161,9 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._backend.connections.add(transport)
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._backend.connections.add(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:

@@ -300,6 +300,49 @@ async def test_reports_are_heeded_at_most_once_a_second_and_only_for_available_s
         assert asked.count == 2
 
 
+async def test_a_report_right_after_a_check_waits_for_its_second() -> None:
+    asked = Asked(200, 500, 200)
+    async with world(apiservice("example.com", service="svc"), externalname("svc"), ask=asked) as subject:
+        await until(lambda: subject.reason() == "Passed")
+        started = time.monotonic()
+        subject.remote.report_failure(NAME)
+        await until(lambda: asked.count >= 2, 2)
+        assert 0.8 < time.monotonic() - started < 1.5
+
+
+async def test_the_return_of_a_server_is_seen_within_a_second() -> None:
+    asked = Asked(*[500] * 20, 200)
+    async with world(apiservice("example.com", service="svc"), externalname("svc"), ask=asked) as subject:
+        await until(lambda: subject.reason() == "FailedDiscoveryCheck")
+        assert asked.count == 5
+        await asyncio.sleep(0.3)
+        # A server that is known to be away is asked once per check.
+        assert asked.count == 6
+        asked.codes = [200]
+        await until(lambda: subject.reason() == "Passed", 1.1)
+
+
+async def test_a_flapping_server_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.api.availability.HINT_INTERVAL_SECONDS", 0.02)
+    asked = Asked(200)
+    messages: list[str] = []
+    async with world(apiservice("example.com", service="svc"), externalname("svc"), ask=asked) as subject:
+
+        def passed() -> bool:
+            messages.append(str(subject.condition().get("message", "")))
+            return subject.reason() == "Passed"
+
+        await until(passed)
+        for _ in range(3):
+            asked.codes = [500]
+            async with _reporting(subject):
+                await until(lambda: subject.reason() == "FailedDiscoveryCheck", 3)
+            before, asked.codes = asked.count, [200]
+            await until(passed, 3)
+        assert asked.count - before >= 2
+    assert any(message.startswith("checks pass again, but it failed 3 times within 60 s") for message in messages)
+
+
 def test_metrics_text() -> None:
     collectors = CollectorRegistry()
     metrics = AvailabilityMetrics(collectors)

@@ -270,7 +270,6 @@ def test_what_takes_over_replaces_even_an_unmanaged_object(
     assert decide(existing, bundled, at_start=at_start, synced=synced) is action
 
 
-
 def test_created_objects_are_labelled_and_keep_their_own_labels() -> None:
     obj = service("g", "v1")
     obj["metadata"]["labels"] = {"a": "b"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from aggregator.api import discovery_answer, discovery_cache, discovery_sources
 from aggregator.api.discovery_answer import UnusableAnswerError
@@ -269,8 +270,13 @@ def test_paths_of_others(path: str) -> None:
     assert SNAPSHOT.respond(path, "application/json", "") is None
 
 
-def test_plain_api_is_not_served() -> None:
-    assert SNAPSHOT.respond("/api", "application/json", "") is None
+def test_plain_api_lists_the_versions_of_the_legacy_group() -> None:
+    legacy = discovery_snapshot.build([entry("a.example"), entry("")])
+    for subject, versions in ((SNAPSHOT, []), (legacy, ["v1"])):
+        answer = subject.respond("/api", "application/json", "")
+        assert answer is not None
+        document = orjson.loads(answer.body)
+        assert (document["kind"], document["versions"]) == ("APIVersions", versions)
 
 
 def test_unknown_conversions_only_are_not_acceptable() -> None:
@@ -295,6 +301,47 @@ def test_aggregated_answer_and_its_etag() -> None:
     assert other.code == 200
 
 
+@pytest.mark.parametrize("path", ["/apis", "/apis/", "/apis/a.example", "/api"])
+@pytest.mark.parametrize("accept", ["application/json", "application/yaml", V2, V2.replace("json", "yaml")])
+def test_every_form_has_an_etag(path: str, accept: str) -> None:
+    accept = f"{accept},application/json"
+    answer = SNAPSHOT.respond(path, accept, "")
+    assert answer is not None
+    etag = answer.headers["etag"]
+    assert answer.headers["vary"] == "Accept"
+    for sent, code in ((etag, 304), (f'"x", W/{etag}', 304), ("*", 304), ('"x"', 200), (etag[:-2] + '"', 200)):
+        again = SNAPSHOT.respond(path, accept, sent)
+        assert again is not None
+        assert (again.code, again.headers["etag"], bool(again.body)) == (code, etag, code == 200)
+
+
+def test_the_tag_follows_the_content() -> None:
+    def etag(*entries: GroupVersionEntry) -> str:
+        answer = discovery_snapshot.build(entries).respond("/apis", V2, "")
+        assert answer is not None
+        return answer.headers["etag"]
+
+    one, two = entry("a.example"), entry("b.example")
+    assert etag(one) != etag(one, two)
+    assert etag(one) == etag(entry("a.example"))
+
+
+def test_yaml_says_the_same_and_large_documents_are_json_in_it() -> None:
+    large = discovery_snapshot.build([entry(f"g{number}.example") for number in range(1000)])
+    for subject in (SNAPSHOT, large):
+        plain, text = (subject.respond("/apis", accept, "") for accept in (V2, V2.replace("json", "yaml")))
+        assert plain is not None
+        assert text is not None
+        assert yaml.safe_load(text.body) == orjson.loads(plain.body)
+        assert (text.body == plain.body) == (subject is large)
+
+
+def test_media_parameter_asks_for_indentation() -> None:
+    answer = SNAPSHOT.respond("/apis", V2 + ";pretty=1", "")
+    assert answer is not None
+    assert answer.body.startswith(b'{\n  "kind"')
+
+
 def test_plain_groups() -> None:
     answer = SNAPSHOT.respond("/apis", "application/json", "")
     group = SNAPSHOT.respond("/apis/a.example", "application/json", "")
@@ -310,4 +357,4 @@ def test_plain_groups() -> None:
 
 
 def test_paths_for_the_root_list() -> None:
-    assert SNAPSHOT.paths == ["/apis", "/apis/a.example", "/apis/b.example"]
+    assert SNAPSHOT.paths == ["/api", "/apis", "/apis/a.example", "/apis/b.example"]

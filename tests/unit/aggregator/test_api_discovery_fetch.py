@@ -1,5 +1,6 @@
 """Discovery of aggregated servers over real TLS connections."""
 
+import asyncio
 import time
 
 import orjson
@@ -172,3 +173,39 @@ async def test_a_partial_legacy_failure_keeps_the_rest(certificates: Certificate
     assert found.documents == {ONE: version("a")}
     assert found.failed == {ONE, TWO}
     assert fault == "GET /apis/one.example/v1: bad status 500; GET /apis/two.example/v1: bad status 404"
+
+
+async def test_a_hundred_thousand_resources_are_too_many_bytes(certificates: Certificates) -> None:
+    body = orjson.dumps(document(one=version(*(f"r{number}" for number in range(100_000)))))
+    reply = Reply(200, body, {"content-type": V2})
+    async with serving(lambda request: reply, certificates) as server:
+        fetcher = DiscoveryFetcher(ports.fetch_with(UpstreamTLS()), FetchLimits(timeout=5))
+        found, fault = await fetcher.discover(backend(server, certificates), source_of("one.example"), Known())
+    assert fault == "GET /apis: response body exceeds 2097152 bytes"
+    assert (found.documents, found.failed) == ({}, frozenset({ONE}))
+
+
+async def test_slow_bytes_end_with_the_deadline(certificates: Certificates) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {V2}\r\ncontent-length: 100000\r\n\r\n".encode())
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    listener = await asyncio.start_server(drip, "127.0.0.1", 0, ssl=certificates.server_context())
+    try:
+        fetcher = DiscoveryFetcher(ports.fetch_with(UpstreamTLS()), LIMITS)
+        server = Server(lambda request: Reply(), listener.sockets[0].getsockname()[1])
+        started = time.monotonic()
+        _, fault = await fetcher.discover(backend(server, certificates), source_of("one.example"), Known())
+        assert time.monotonic() - started < 2
+    finally:
+        listener.close()
+    assert fault.startswith("GET /apis: no complete response")

@@ -159,7 +159,7 @@ async def test_plain_documents_list_what_is_unavailable_too(certificates: Certif
                 "down.example",
             ]
             assert subject.subject.respond("/apis/down.example", "application/json", "") is not None
-            assert subject.subject.paths == ["/apis", "/apis/apiregistration.k8s.io", "/apis/down.example"]
+            assert subject.subject.paths == ["/api", "/apis", "/apis/apiregistration.k8s.io", "/apis/down.example"]
             subject.client.drop(APISERVICES, "v1.down.example")
             await until(lambda: subject.subject.respond("/apis/down.example", "application/json", "") is None)
             assert list(subject.shown()) == ["apiregistration.k8s.io"]
@@ -281,6 +281,37 @@ async def test_the_file_forgets_what_is_unregistered(certificates: Certificates,
             assert b"things" in file.read_bytes()
             subject.client.drop(APISERVICES, "v1.a.example")
             await until(lambda: b"things" not in file.read_bytes())
+
+
+async def test_the_file_forgets_what_was_unregistered_meanwhile(certificates: Certificates, tmp_path: Path) -> None:
+    file = tmp_path / "discovery.json"
+    async with serving(serves("a.example"), certificates) as server:
+        obj = apiservice("a.example", service="svc", port=server.port, ca=certificates.ca)
+        async with world(obj, externalname("svc"), cache_file=file):
+            await until(file.exists)
+        async with world(externalname("svc"), cache_file=file):
+            await until(lambda: b"things" not in file.read_bytes())
+
+
+async def test_a_remote_service_that_goes_uncovers_the_local_group_version(certificates: Certificates) -> None:
+    async with serving(serves("local.example"), certificates) as server:
+        obj = apiservice("local.example", service="svc", port=server.port, ca=certificates.ca, priority=17000)
+        async with world(obj, externalname("svc"), local=(local_entry("local.example"),)) as subject:
+            await until(lambda: subject.shown()["local.example"] == ("Current", ["things"]))
+            subject.client.drop(APISERVICES, "v1.local.example")
+            await until(lambda: subject.shown()["local.example"] == ("Current", ["locals"]))
+
+
+async def test_a_fault_of_any_length_is_a_short_log_line(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    groups = [f"{'g' * 60}{number}.example" for number in range(40)]
+    async with serving(lambda request: Reply(404), certificates) as server:
+        objects = [apiservice(group, service="svc", port=server.port, ca=certificates.ca) for group in groups]
+        async with world(*objects, externalname("svc")) as subject:
+            await until(subject.subject.synced.is_set)
+    (record,) = [record for record in caplog.records if "discovery failed" in record.getMessage()]
+    assert len(str(vars(record))) < 4000
 
 
 async def test_a_damaged_file_is_replaced(certificates: Certificates, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Local:
 
     documents: Mapping[str, bytes] = {LOCAL_KEY: b'{"openapi":"3.0.0"}'}
     hashes: Mapping[str, str] = {LOCAL_KEY: "LOCAL"}
-    v2_document: Object = v2("local.example")
+    v2_json = orjson.dumps(v2("local.example"))
 
 
 @dataclass

@@ -8,8 +8,9 @@ import pytest
 
 from aggregator.api import discovery_sources, openapi_answer, openapi_snapshot, ports
 from aggregator.api.discovery_sources import Source
-from aggregator.api.openapi_answer import RemoteOpenAPI, UnusableDocumentError
+from aggregator.api.openapi_answer import RemoteOpenAPI, UnusableDocumentError, V2Document
 from aggregator.api.openapi_fetch import OpenAPIFetcher, OpenAPILimits
+from aggregator.api.openapi_worker import OpenAPIWorker
 from aggregator.upstream.backend import Backend, backend_for
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery import discovery
@@ -99,7 +100,7 @@ async def test_everything_is_fetched_once_and_then_by_change(certificates: Certi
     assert fault == ""
     assert orjson.loads(found.v3[KEY].body) == v3()
     assert found.v2 is not None
-    assert list(found.v2.spec["paths"]) == ["/apis/one.example/v1/things"]
+    assert list(orjson.loads(found.v2.body)["paths"]) == ["/apis/one.example/v1/things"]
     assert [request.path for request in first.requests] == [
         "/openapi/v2",
         "/openapi/v3",
@@ -238,7 +239,7 @@ async def test_a_server_without_etags_is_not_parsed_again(certificates: Certific
 )
 def test_v2_documents_that_cannot_be_used(spec: Object) -> None:
     with pytest.raises(UnusableDocumentError):
-        openapi_answer.parse_v2(orjson.dumps(spec), "", (ONE,), None)
+        openapi_answer.reduced_v2(orjson.dumps(spec), [ONE])
 
 
 def test_deep_nesting_is_an_error_and_no_crash() -> None:
@@ -246,7 +247,7 @@ def test_deep_nesting_is_an_error_and_no_crash() -> None:
     plain = orjson.dumps(v2("/apis/one.example/v1/things", definitions={"Thing": {"type": "marker"}}))
     body = plain.replace(b'{"type":"marker"}', nested)
     with pytest.raises(UnusableDocumentError):
-        openapi_answer.parse_v2(body, "", (ONE,), None)
+        openapi_answer.reduced_v2(body, [ONE])
 
 
 class Local:
@@ -254,24 +255,26 @@ class Local:
 
     documents: Mapping[str, bytes] = {"apis/local.example/v1": b'{"openapi":"3.0.0"}'}
     hashes: Mapping[str, str] = {"apis/local.example/v1": "LOCAL"}
-    v2_document: Object = v2("/apis/local.example/v1/things", title="local")
+    v2_json = orjson.dumps(v2("/apis/local.example/v1/things", title="local"))
 
 
-def snapshot(*remotes: RemoteOpenAPI) -> openapi_snapshot.OpenAPISnapshot:
-    specs = [(str(position), remote.v2.spec) for position, remote in enumerate(remotes) if remote.v2 is not None]
-    merged = openapi_snapshot.merge_v2(Local.v2_document, specs)
+async def snapshot(*remotes: RemoteOpenAPI) -> openapi_snapshot.OpenAPISnapshot:
+    specs = [(str(position), remote.v2.body) for position, remote in enumerate(remotes) if remote.v2 is not None]
+    merged = await openapi_snapshot.merge_v2(OpenAPIWorker(), Local.v2_json, specs)
     return openapi_snapshot.build(Local(), list(remotes), merged)
 
 
 def remote(spec: Object, **documents: bytes) -> RemoteOpenAPI:
     return RemoteOpenAPI(
-        v2=openapi_answer.parse_v2(orjson.dumps(spec), "", (ONE,), None),
-        v3={f"apis/{group}.example/v1": openapi_answer.parse_v3(body, "") for group, body in documents.items()},
+        v2=V2Document(
+            body=openapi_answer.reduced_v2(orjson.dumps(spec), [ONE]), etag='"1"', from_server=True, owned=(ONE,)
+        ),
+        v3={f"apis/{group}.example/v1": openapi_answer.v3_document(body) for group, body in documents.items()},
     )
 
 
-def test_root_lists_local_and_remote_documents() -> None:
-    subject = snapshot(remote(v2("/apis/one.example/v1/things"), one=orjson.dumps(v3())))
+async def test_root_lists_local_and_remote_documents() -> None:
+    subject = await snapshot(remote(v2("/apis/one.example/v1/things"), one=orjson.dumps(v3())))
     answer = subject.respond("/openapi/v3?timeout=32s", "application/json", "", now=0)
     assert answer is not None
     assert answer.headers["content-type"] == "application/json"
@@ -285,8 +288,8 @@ def test_root_lists_local_and_remote_documents() -> None:
     assert again.code == 304
 
 
-def test_documents_by_hash() -> None:
-    subject = snapshot(remote(v2("/apis/one.example/v1/things"), one=orjson.dumps(v3())))
+async def test_documents_by_hash() -> None:
+    subject = await snapshot(remote(v2("/apis/one.example/v1/things"), one=orjson.dumps(v3())))
     own = subject.v3[KEY].hash
     right = subject.respond(f"/openapi/v3/{KEY}?hash={own}", "application/json", "", now=0)
     wrong = subject.respond(f"/openapi/v3/{KEY}?hash=0", "application/json", "", now=0)
@@ -304,12 +307,12 @@ def test_documents_by_hash() -> None:
 
 
 @pytest.mark.parametrize("path", ["/openapi/v3/apis/none/v1", "/openapi", "/openapi/v1", "/openapi/v3x"])
-def test_unknown_documents_are_not_ours(path: str) -> None:
-    assert snapshot().respond(path, "application/json", "", now=0) is None
+async def test_unknown_documents_are_not_ours(path: str) -> None:
+    assert (await snapshot()).respond(path, "application/json", "", now=0) is None
 
 
-def test_v2_is_merged_and_served_in_both_forms() -> None:
-    subject = snapshot(remote(v2("/apis/one.example/v1/things", definitions={"Thing": {"type": "string"}})))
+async def test_v2_is_merged_and_served_in_both_forms() -> None:
+    subject = await snapshot(remote(v2("/apis/one.example/v1/things", definitions={"Thing": {"type": "string"}})))
     answer = subject.respond("/openapi/v2", "application/json", "", now=0)
     assert answer is not None
     document = orjson.loads(answer.body)
@@ -331,8 +334,9 @@ def test_v2_is_merged_and_served_in_both_forms() -> None:
     assert (refused.code, refused.body) == (406, b"")
 
 
-def test_what_cannot_be_merged_is_left_out() -> None:
+async def test_what_cannot_be_merged_is_left_out() -> None:
     good_one = v2("/apis/one.example/v1/things", definitions={"Thing": {"type": "object"}})
-    merged = openapi_snapshot.merge_v2(Local.v2_document, [("bad", {"paths": 7}), ("good", good_one)])
+    inputs = [("bad", b'{"paths":7}'), ("good", orjson.dumps(good_one))]
+    merged = await openapi_snapshot.merge_v2(OpenAPIWorker(), Local.v2_json, inputs)
     assert merged.skipped == ("bad",)
     assert "/apis/one.example/v1/things" in orjson.loads(merged.json)["paths"]

@@ -213,10 +213,12 @@ def test_remote_external_name() -> None:
     assert obj["spec"] == {"host": "host.example"}
 
 
-def registration(world: World, *services: Entry, local: tuple[GroupVersion, ...] = ()) -> RemoteRegistration:
+def registration(
+    world: World, *services: Entry, local: tuple[GroupVersion, ...] = (), bundle: bytes | None = None
+) -> RemoteRegistration:
     return RemoteRegistration(
         services=services,
-        settings=RegistrationSettings(),
+        settings=RegistrationSettings(bundle=bundle),
         local=local,
         client=world.client,
         externalnames=world.externalnames,
@@ -237,6 +239,44 @@ async def test_listed_services_are_registered_and_applied_once() -> None:
     assert applied is not None
     assert applied["spec"] == {"host": "host.example"}
     assert world.client.writes.count(("apply as grafana-aggregator", "v1.a.example")) == 1
+
+
+def bundle_of(world: World, name: str) -> bytes:
+    return base64.b64decode((world.spec(name) or {})["caBundle"])
+
+
+async def test_another_bundle_is_put_into_what_was_registered_with_the_former_one() -> None:
+    world = prepare()
+    subject = registration(world, Entry("a.example"), Entry("b.example"), Entry("c.example"), bundle=b"one")
+    subject.prepare()
+    async with started(world), running(subject.run()), running(subject.follow_bundle()):
+        await until(subject.synced.is_set)
+        assert not subject.use_bundle(b"one")
+        taken = world.client.find(APISERVICES, "v1.b.example")
+        by_hand = world.client.find(APISERVICES, "v1.c.example")
+        assert taken is not None
+        assert by_hand is not None
+        world.client.put(APISERVICES, {**taken, "metadata": {**taken["metadata"], "labels": {}}})
+        mine = base64.b64encode(b"by hand").decode()
+        world.client.put(APISERVICES, {**by_hand, "spec": {**by_hand["spec"], "caBundle": mine}})
+        world.client.refuse.append(status.APIError(409, "Conflict", "somebody else was first"))
+        assert subject.use_bundle(b"one and two")
+        await until(lambda: bundle_of(world, "v1.a.example") == b"one and two")
+        assert subject.use_bundle(b"two")
+        await until(lambda: bundle_of(world, "v1.a.example") == b"two")
+    assert bundle_of(world, "v1.b.example") == b"one"
+    assert bundle_of(world, "v1.c.example") == b"by hand"
+
+
+async def test_a_bundle_that_comes_before_the_registration_is_used_by_it() -> None:
+    world = prepare()
+    subject = registration(world, Entry("a.example"), bundle=b"one")
+    subject.prepare()
+    subject.use_bundle(b"two")
+    async with started(world), running(subject.run()), running(subject.follow_bundle()):
+        await until(subject.synced.is_set)
+    assert bundle_of(world, "v1.a.example") == b"two"
+    assert world.client.writes.count(("update", "v1.a.example")) == 0
 
 
 async def test_what_is_listed_no_more_is_removed_with_its_external_name() -> None:

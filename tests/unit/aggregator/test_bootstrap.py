@@ -1,5 +1,9 @@
+import asyncio
+import contextlib
+import logging
 import os
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -173,3 +177,59 @@ def test_the_issued_authority_signed_the_certificate(tmp_path: Path) -> None:
     credentials = bootstrap.ensure(configured(tmp_path), now=NOW)
     leaf = authority.load_certificate(credentials.tls_cert_file.read_bytes())
     leaf.verify_directly_issued_by(authority.load_certificate(credentials.tls_ca_file.read_bytes()))
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def renewing(configured_with: Settings, until: Callable[[], bool]) -> None:
+    task = asyncio.create_task(bootstrap.renew_daily(configured_with, seconds=0.02))
+    await wait_for(lambda: until() or task.done())
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_what_comes_close_to_its_end_is_renewed_while_running(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    credentials = bootstrap.ensure(configured(tmp_path), now=NOW - timedelta(days=300))
+    old, key = credentials.tls_cert_file.read_bytes(), credentials.tls_private_key_file.read_bytes()
+    with caplog.at_level(logging.INFO):
+        await renewing(configured(tmp_path), lambda: "certificates renewed" in caplog.text)
+    new = authority.load_certificate(credentials.tls_cert_file.read_bytes())
+    assert authority.certificate_pem(new) != old
+    assert new.not_valid_after_utc > NOW + timedelta(days=300)
+    # With the same key there is no moment in which the two files do not match.
+    assert credentials.tls_private_key_file.read_bytes() == key
+
+
+async def test_a_renewal_that_fails_is_logged_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    credentials = bootstrap.ensure(configured(tmp_path), now=NOW - timedelta(days=300))
+    key = credentials.tls_ca_file.with_suffix(".key")
+    good = key.read_bytes()
+    key.write_text("damaged")
+
+    def seen() -> bool:
+        if "certificates not renewed" in caplog.text:
+            key.write_bytes(good)
+        return "certificates renewed" in caplog.text
+
+    with caplog.at_level(logging.INFO):
+        await renewing(configured(tmp_path), seen)
+    assert authority.load_certificate(credentials.tls_cert_file.read_bytes()).not_valid_after_utc > NOW
+
+
+async def test_nothing_is_renewed_where_everything_is_configured(tmp_path: Path, pki: Path) -> None:
+    async with asyncio.timeout(1):
+        await bootstrap.renew_daily(
+            configured(
+                tmp_path,
+                GF_SERVER_TLS_CERT_FILE=str(pki / "aggregator.crt"),
+                GF_SERVER_TLS_PRIVATE_KEY_FILE=str(pki / "aggregator.key"),
+                GF_SERVER_CLIENT_CA_FILE=str(pki / "client-ca.crt"),
+            )
+        )

@@ -115,3 +115,16 @@ def test_openssl_reads_the_embedded_credentials(tmp_path: Path, pki: Path) -> No
         check=True,
     )
     assert done.stdout == b"subject=CN=grafana-admin,O=system:masters\n"
+
+
+def test_what_is_there_just_so_is_left_alone(tmp_path: Path, pki: Path) -> None:
+    target = tmp_path / "kubeconfig"
+    files = {"ca_file": pki / "ca.crt", "certificate_file": pki / "admin.crt", "key_file": pki / "admin.key"}
+    assert kubeconfig.write(target, server=SERVER, **files)
+    inode = target.stat().st_ino
+    assert not kubeconfig.write(target, server=SERVER, **files)
+    assert target.stat().st_ino == inode
+    target.chmod(0o644)
+    assert kubeconfig.write(target, server=SERVER, **files)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert kubeconfig.write(target, server="https://elsewhere", **files)

@@ -11,7 +11,6 @@ from aggregator.proxy.decide import (
     Reply,
     decide,
     identity_of,
-    refuse_impersonation,
 )
 from aggregator.proxy.routes import RouteTable
 from apimachinery.authorization import Policy
@@ -127,6 +126,21 @@ def test_an_identity_that_could_break_headers_is_refused() -> None:
     assert identity_of(User("a\r\nb"), POLICY).failed
 
 
-def test_impersonation_is_refused_rather_than_ignored() -> None:
-    assert refuse_impersonation(ADMIN, b"bob").code == 403
-    assert refuse_impersonation(ADMIN, b"").code == 400
+@pytest.mark.parametrize(
+    ("wanted", "outcome"),
+    [
+        pytest.param([("impersonate-user", "eve")], 403, id="as somebody who may not"),
+        pytest.param([("impersonate-user", "eve"), ("impersonate-group", "system:masters")], "eve", id="as a master"),
+        pytest.param([("impersonate-group", "system:masters")], 400, id="no user"),
+        pytest.param([("impersonate-user", "")], 400, id="empty user"),
+        pytest.param([("impersonate-user", "eve"), ("impersonate_user", "x")], 400, id="underscore twin"),
+    ],
+)
+def test_impersonation_is_what_counts(wanted: list[tuple[str, str]], outcome: str | int) -> None:
+    verdict = decide(TABLE, POLICY, ADMIN, b"GET", b"/apis/g/v1", wanted)
+    if isinstance(outcome, str):
+        assert isinstance(verdict, Forward)
+        assert verdict.identity_lines.startswith(b"X-Remote-User: eve\r\n")
+    else:
+        assert isinstance(verdict, Reply)
+        assert verdict.code == outcome

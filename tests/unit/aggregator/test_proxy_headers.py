@@ -138,17 +138,27 @@ def test_a_bearer_token_among_subprotocols_does_not_travel(offered: str, left: l
 @pytest.mark.parametrize(
     ("fields", "wanted"),
     [
-        ([], None),
-        ([("Impersonate-User", "bob")], b"bob"),
-        ([("impersonate-group", "g"), ("IMPERSONATE-USER", "bob")], b"bob"),
-        ([("Impersonate-User", "bob"), ("Impersonate-Group", "g")], b"bob"),
-        ([("Impersonate-Uid", "1")], b""),
-        ([("Impersonate_Extra_x", "1")], b""),
+        ([], []),
+        ([("Impersonate-User", "bob")], [("impersonate-user", "bob")]),
+        (
+            [("impersonate-group", "g"), ("IMPERSONATE-USER", "b")],
+            [("impersonate-group", "g"), ("impersonate-user", "b")],
+        ),
+        ([("Impersonate-Uid", "1")], [("impersonate-uid", "1")]),
+        ([("Impersonate_Extra_x", "1")], [("impersonate_extra_x", "1")]),
     ],
 )
-def test_impersonation_is_noticed(fields: list[tuple[str, str]], wanted: bytes | None) -> None:
+def test_impersonation_is_noticed(fields: list[tuple[str, str]], wanted: list[tuple[str, str]]) -> None:
     head = RULES.request([(name.encode(), value.encode()) for name, value in fields])
-    assert (head.impersonate, head.lines) == (wanted, [])
+    assert (head.impersonation, head.lines) == (wanted, [])
+
+
+def test_credentials_are_kept_apart_from_what_travels_on() -> None:
+    fields = [(b"Authorization", b"Bearer a"), (b"AUTHORIZATION", b"Bearer b"), (b"X-A", b"1")]
+    head = RULES.request(fields)
+    assert (head.authorization, head.lines) == (b"Bearer a", [b"X-A: 1\r\n"])
+    head = RULES.request([(b"Sec-WebSocket-Protocol", b"a"), (b"Sec-WebSocket-Protocol", b"b")])
+    assert head.websocket_protocols == b"a,b"
 
 
 @pytest.mark.parametrize(

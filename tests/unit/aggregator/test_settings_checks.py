@@ -64,6 +64,11 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
             id="authority of nothing",
         ),
         pytest.param(
+            "[requestheader]\ncrl_file = {pki}/ca.crt",
+            "custom.ini:2: [requestheader] crl_file: is set without client_ca_file",
+            id="revocation by nobody",
+        ),
+        pytest.param(
             "[server]\nclient_ca_file = {pki}/client-ca.crt\n"
             "[feature_toggles]\nenable = grafanaAPIServerEnsureKubectlAccess",
             "custom.ini:2: [server] client_ca_file: is set, so the kubeconfig that "

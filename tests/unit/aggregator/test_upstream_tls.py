@@ -126,6 +126,20 @@ def test_a_new_pair_replaces_the_contexts_once_it_is_consistent(pki: PKI) -> Non
     assert not tls.refresh()
 
 
+def test_reload_says_what_is_wrong_and_keeps_the_pair(pki: PKI) -> None:
+    certificate, key = pki.ca.issue(pki.directory, "pair")
+    tls = UpstreamTLS(certificate, key)
+    assert not tls.reload()
+    new_certificate, new_key = pki.ca.issue(pki.directory, "successor")
+    key.write_bytes(new_key.read_bytes())
+    with pytest.raises(UpstreamTLSError, match="does not match"):
+        tls.reload()
+    assert tls.generation == 0
+    certificate.write_bytes(new_certificate.read_bytes())
+    assert tls.reload()
+    assert (tls.generation, tls.reload()) == (1, False)
+
+
 def test_files_that_vanish_leave_the_pair_in_place(pki: PKI) -> None:
     certificate, key = pki.ca.issue(pki.directory, "pair")
     tls = UpstreamTLS(certificate, key)

@@ -76,7 +76,7 @@ async def target(verbs: Verbs, tmp_path: Path) -> AsyncIterator[http1.Target]:
             registry=Registry([NOTE]),
             verbs=verbs,
             authenticate=trusted_headers,
-            policy=Policy(),
+            authorizer=Policy(),
             endpoints=endpoints,
             metrics=ServerMetrics(collectors),
         )

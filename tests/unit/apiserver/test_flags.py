@@ -75,6 +75,7 @@ def test_the_flags_of_a_kubernetes_server(required: list[str]) -> None:
     [
         (["--secure-port=70000"], "--secure-port: must be between 0 and 65535"),
         (["--client-ca-file=/nope"], "--client-ca-file: no such file: /nope"),
+        (["--authorization-kubeconfig=/nope"], "--authorization-kubeconfig: no such file: /nope"),
     ],
 )
 def test_wrong_values_name_their_flag(required: list[str], extra: list[str], text: str) -> None:

@@ -62,6 +62,27 @@ async def test_cancelled_worker_loses_no_key() -> None:
     second.cancel()
 
 
+async def test_workers_cancelled_in_the_same_moment_lose_no_key() -> None:
+    queue = WorkQueue()
+    workers = [asyncio.create_task(queue.get(), name=f"worker-{n}") for n in range(3)]
+    await asyncio.sleep(0)
+    workers[0].cancel()
+    queue.add("a")
+    workers[1].cancel()
+    results = await asyncio.wait_for(asyncio.gather(*workers, return_exceptions=True), 1)
+    assert [result for result in results if isinstance(result, str)] == ["a"]
+
+
+async def test_a_delayed_key_wakes_a_worker_that_waits_without_end() -> None:
+    queue = WorkQueue()
+    worker = asyncio.create_task(take(queue), name="worker")
+    await asyncio.sleep(0)
+    queue.add_after("b", 0.03)
+    queue.add_after("a", 0.01)
+    assert await worker == "a"
+    assert await take(queue) == "b"
+
+
 @pytest.mark.parametrize(("delays", "order"), [((0.06, 0.01), "early"), ((0.01, 0.06), "late")])
 async def test_earliest_of_several_delays_counts(delays: tuple[float, float], order: str) -> None:
     queue = WorkQueue()

@@ -280,6 +280,19 @@ class TestStop:
         assert await reader.read() == b""
         writer.close()
 
+    async def test_an_announced_end_tells_each_client_to_connect_anew(self, serve: Serve) -> None:
+        server = await serve(describe)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        question = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        writer.write(question)
+        assert b"connection: close" not in await reader.readuntil(b"}")
+        server.connections.announce_end()
+        writer.write(question)
+        assert b"connection: close\r\n" in await reader.read()
+        writer.close()
+        # It still serves.
+        assert (await get(http1.Target(host="127.0.0.1", port=server.port))).status == 200
+
     async def test_running_request_finishes_and_then_the_connection_closes(self, serve: Serve) -> None:
         running = asyncio.Event()
 
@@ -544,6 +557,28 @@ class TestHTTP2:
             assert refused.error_code == h2.errors.ErrorCodes.REFUSED_STREAM
             release.set()
             assert await client.body(first) == b"done"
+            await client.until(h2.events.ConnectionTerminated)
+            async with asyncio.timeout(2):
+                await stopping
+
+    async def test_a_response_that_ends_while_stopping_ends_visibly(self, serve: Serve, pki: PKI) -> None:
+        """Its last bytes have gone before, so that nothing but the end of the stream is left to send."""
+        release = asyncio.Event()
+
+        async def app(scope: serving.Scope, receive: serving.Receive, send: serving.Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"all", "more_body": True})
+            await release.wait()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        server = await serve(app, tls_on=True)
+        async with http2(server, pki) as client:
+            stream = await client.ask("/")
+            await client.until(h2.events.DataReceived, stream)
+            stopping = asyncio.create_task(server.stop(grace_seconds=30), name="stop")
+            await asyncio.sleep(0.02)
+            release.set()
+            await client.until(h2.events.StreamEnded, stream)
             await client.until(h2.events.ConnectionTerminated)
             async with asyncio.timeout(2):
                 await stopping

@@ -17,7 +17,7 @@ def test_issue_prints_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [line.split(",")[0].split() for line in first] == [["issued", name] for name in NAMES]
     issued = [line for line in second if not line.startswith("kept ")]
     assert len(issued) == 1
-    assert issued[0].startswith("issued   example-apiserver, valid until ")
+    assert issued[0].startswith("renewed  example-apiserver, valid until ")
     assert issued[0].endswith(" (names changed: +10.0.0.1 +a.example)")
 
 
@@ -51,6 +51,47 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "example-apiserver": "ok",
         "front-proxy-client": "ok",
     }
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> list[str]:
+    assert cli.main(arguments) == code
+    taken = capsys.readouterr()
+    return (taken.err if code else taken.out).splitlines()
+
+
+def test_renew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--dir", str(tmp_path))
+    run(capsys, "issue", *where, "--days", "9")
+    assert {line.split()[0] for line in run(capsys, "renew", *where)} == {"kept"}
+    (authority, admin) = run(capsys, "renew", *where, "admin", "--days", "30")
+    assert authority.startswith("kept     client-ca, ")
+    assert admin.startswith("renewed  admin, valid until ")
+    assert admin.endswith("(asked for)")
+    done = [line.split(",")[0].split() for line in run(capsys, "renew", *where, "--all", "--new-keys")]
+    assert done == [["kept" if name.endswith("ca") else "issued", name] for name in NAMES]
+    assert run(capsys, "renew", *where, "nobody", code=1) == [f"aggregator-pki: {tmp_path}: no certificate nobody.crt"]
+
+
+def test_rotate_ca(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--dir", str(tmp_path))
+    run(capsys, "issue", *where)
+    assert run(capsys, "rotate-ca", "client-ca", *where) == ["client-ca: idle, next step: trust"]
+    assert run(capsys, "rotate-ca", "client-ca", "switch", *where, code=1) == [
+        "aggregator-pki: nobody trusts a next authority of client-ca yet, next step: trust"
+    ]
+    assert run(capsys, "rotate-ca", "client-ca", "trust", *where) == [
+        "client-ca.crt trusts API aggregator client CA G2 as well",
+        "client-ca: trusted, next step: switch",
+    ]
+    rows = [line.split("  ") for line in run(capsys, "show", *where)]
+    assert [row[0] for row in rows if "trusted as well" in row] == ["client-ca +"]
+    assert run(capsys, "rotate-ca", "client-ca", "switch", *where) == [
+        "client-ca.key is the key of the next authority",
+        "admin.crt is signed by it",
+        "client-ca: switched, next step: finish",
+    ]
+    for done in ("client-ca.crt trusts API aggregator client CA G2 alone", "nothing to do"):
+        assert run(capsys, "rotate-ca", "client-ca", "finish", *where) == [done, "client-ca: idle, next step: trust"]
 
 
 def test_show_without_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pki import plan
 from pki.plan import Action, CertificatePlan, Decision, Found, PKIError, Role
@@ -60,34 +62,34 @@ GOOD_LEAF = Found(
         ),
         pytest.param(
             replace(GOOD_LEAF, signed_by_issuer=False),
-            Decision(Action.ISSUE, "not signed by ca.crt"),
+            Decision(Action.RENEW, "not signed by ca.crt"),
             id="other authority",
         ),
         pytest.param(
-            replace(GOOD_LEAF, role=Role.CLIENT), Decision(Action.ISSUE, "not a server certificate"), id="other usage"
+            replace(GOOD_LEAF, role=Role.CLIENT), Decision(Action.RENEW, "not a server certificate"), id="other usage"
         ),
         pytest.param(
-            replace(GOOD_LEAF, common_name="wob"), Decision(Action.ISSUE, "subject changed"), id="other common name"
+            replace(GOOD_LEAF, common_name="wob"), Decision(Action.RENEW, "subject changed"), id="other common name"
         ),
         pytest.param(
             replace(GOOD_LEAF, organizations=("system:masters",)),
-            Decision(Action.ISSUE, "subject changed"),
+            Decision(Action.RENEW, "subject changed"),
             id="other organization",
         ),
         pytest.param(
             replace(GOOD_LEAF, sans=frozenset(("localhost", "old.example"))),
-            Decision(Action.ISSUE, "names changed: +127.0.0.1 -old.example"),
+            Decision(Action.RENEW, "names changed: +127.0.0.1 -old.example"),
             id="other names",
         ),
-        pytest.param(replace(GOOD_LEAF, not_after=NOW), Decision(Action.ISSUE, "expired on 2026-11-23"), id="expired"),
+        pytest.param(replace(GOOD_LEAF, not_after=NOW), Decision(Action.RENEW, "expired on 2026-11-23"), id="expired"),
         pytest.param(
             replace(GOOD_LEAF, not_before=NOW + timedelta(minutes=1)),
-            Decision(Action.ISSUE, "not valid before 2026-11-23 00:01"),
+            Decision(Action.RENEW, "not valid before 2026-11-23 00:01"),
             id="from the future",
         ),
         pytest.param(
             replace(GOOD_LEAF, not_before=NOW - timedelta(days=300), not_after=NOW + timedelta(days=65)),
-            Decision(Action.ISSUE, "expires on 2027-01-27"),
+            Decision(Action.RENEW, "expires on 2027-01-27"),
             id="in its last third",
         ),
     ],
@@ -218,3 +220,78 @@ def test_names_are_added_to_the_usual_ones_each_once() -> None:
 def test_an_authority_outlives_what_it_signs() -> None:
     plans = plan.development_plan(days=3650)
     assert {entry.lifetime.days for entry in plans if entry.role is Role.AUTHORITY} == {4 * 3650}
+
+
+@pytest.mark.parametrize(
+    ("options", "found", "action"),
+    [
+        pytest.param({"forced": True}, GOOD_LEAF, Action.RENEW, id="asked for"),
+        pytest.param({"forced": True, "new_key": True}, GOOD_LEAF, Action.ISSUE, id="asked for with a new key"),
+        pytest.param({"new_key": True}, GOOD_LEAF, Action.KEEP, id="a new key is no reason of its own"),
+        pytest.param({"new_key": True}, replace(GOOD_LEAF, not_after=NOW), Action.ISSUE, id="due, with a new key"),
+        pytest.param({"forced": True, "new_key": True}, Found(), Action.ISSUE, id="missing"),
+    ],
+)
+def test_decide_when_asked_for(options: dict[str, bool], found: Found, action: Action) -> None:
+    assert plan.decide(LEAF, found, NOW, **options).action is action
+
+
+def test_an_authority_never_gets_a_new_key_by_renewal() -> None:
+    decision = plan.decide(AUTHORITY, GOOD_AUTHORITY, NOW, forced=True, new_key=True)
+    assert decision == Decision(Action.RENEW, "asked for")
+
+
+def test_plan_of_what_is_there() -> None:
+    found = replace(GOOD_LEAF, sans=frozenset(("b.example", "a.example")), common_name="mine")
+    planned = plan.plan_of(LEAF, found)
+    assert (planned.name, planned.issuer, planned.role) == ("web", "ca", Role.SERVER)
+    assert (planned.common_name, planned.sans) == ("mine", ("a.example", "b.example"))
+    assert planned.lifetime == timedelta(days=365) - plan.BACKDATE
+    assert plan.plan_of(LEAF, found, days=7).lifetime == timedelta(days=7)
+    assert plan.decide(planned, found, NOW) == Decision(Action.KEEP, "")
+
+
+def test_plan_of_an_authority_keeps_it_long_lived() -> None:
+    planned = plan.plan_of(AUTHORITY, replace(GOOD_AUTHORITY, common_name="mine"), days=7)
+    assert (planned.common_name, planned.lifetime) == ("mine", timedelta(days=plan.AUTHORITY_DAYS))
+
+
+@pytest.mark.parametrize(
+    ("name", "following"),
+    [
+        pytest.param("some CA", "some CA G2", id="first"),
+        pytest.param("some CA G2", "some CA G3", id="second"),
+        pytest.param("some CA G9", "some CA G10", id="tenth"),
+        pytest.param("BIG2", "BIG2 G2", id="no generation in a word"),
+    ],
+)
+def test_next_generation(name: str, following: str) -> None:
+    assert plan.next_generation(name) == following
+
+
+@pytest.mark.parametrize(
+    ("issuer_end", "end"),
+    [
+        pytest.param(None, NOW + timedelta(days=10), id="alone"),
+        pytest.param(NOW + timedelta(days=99), NOW + timedelta(days=10), id="issuer lives longer"),
+        pytest.param(NOW + timedelta(days=3), NOW + timedelta(days=3), id="never longer than its issuer"),
+    ],
+)
+def test_validity(issuer_end: datetime | None, end: datetime) -> None:
+    moment = NOW + timedelta(microseconds=7)
+    assert plan.validity(timedelta(days=10), moment, issuer_end) == (NOW - plan.BACKDATE, end)
+
+
+@given(entropy=st.binary(min_size=plan.SERIAL_BYTES, max_size=plan.SERIAL_BYTES))
+def test_serial_numbers_are_positive_and_fit(entropy: bytes) -> None:
+    serial = plan.serial_number(entropy)
+    assert serial > 0
+    # In DER an integer has a bit for its sign.
+    assert serial.bit_length() // 8 + 1 == 20
+
+
+def test_serial_numbers_keep_the_entropy() -> None:
+    found = {plan.serial_number(number.to_bytes(plan.SERIAL_BYTES)) for number in range(0, 4096, 4)}
+    assert len(found) == 1024
+    with pytest.raises(ValueError, match="20 bytes are needed"):
+        plan.serial_number(b"short")

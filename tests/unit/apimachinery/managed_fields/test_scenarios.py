@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.apimachinery.managed_fields import scenario
-from tests.unit.apimachinery.managed_fields.scenario import Scenario
 
 from apimachinery.managed_fields import compare
+from tests.unit.apimachinery.managed_fields import scenario
+from tests.unit.apimachinery.managed_fields.scenario import Scenario
 
 _FILES = sorted(Path(__file__).parent.glob("*.yaml"))
 _SCENARIOS = [pytest.param(one, id=f"{file.stem}-{one.name}") for file in _FILES for one in scenario.load(file)]

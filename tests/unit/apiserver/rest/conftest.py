@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from apimachinery.authorization import Policy
 from apimachinery.field_errors import FieldError, Path, invalid
+from apimachinery.protobuf.message import Field, Message, of
+from apimachinery.protobuf.meta import OBJECT_META
 from apimachinery.types import Object
 from apiserver.app import AppConfig, build_app
 from apiserver.auth.trusted import trusted_headers
@@ -89,6 +91,7 @@ ZONE = Resource(
     namespaced=False,
     schema={"type": "object", "properties": {"spec": {"type": "object", "properties": {"x": {"type": "string"}}}}},
     strategy=StrictStrategy(),
+    protobuf=Message({1: of(OBJECT_META, "metadata"), 2: of(Message({1: Field("x")}), "spec")}),
 )
 
 
@@ -121,7 +124,7 @@ def server() -> Server:
             registry=registry,
             verbs=verbs,
             authenticate=trusted_headers,
-            policy=Policy(),
+            authorizer=Policy(),
             endpoints=Endpoints(health=health, collectors=collectors, version={"gitVersion": "v1.32.0"}),
             metrics=ServerMetrics(collectors),
             documents=[discovery, OpenAPIDocuments(openapi, context.now)],

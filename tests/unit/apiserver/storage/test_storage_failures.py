@@ -35,7 +35,7 @@ async def test_failing_write(tmp_path: Path, call: str, code: int) -> None:
         async with store.watch(DUMMIES) as watch:
             with pytest.raises(StorageError, match=os.strerror(code)):
                 await store.update(key("a"), obj(key("a"), x=2), expected=first.revision)
-            assert list(watch.drain()) == []
+            assert not watch.drain()
         assert times >= 1
         assert await store.get(key("a")) is first
         assert store.revision == first.revision
@@ -138,7 +138,7 @@ async def test_nothing_is_seen_before_it_is_durable(tmp_path: Path) -> None:
         await asyncio.to_thread(files.reached.wait, 10)
         assert (await store.list(DUMMIES)).items == ()
         assert store.revision == 1
-        assert list(watch.drain()) == []
+        assert not watch.drain()
         assert not writer.done()
         files.gate.set()
         assert await writer == 2

@@ -118,6 +118,14 @@ async def test_damaged_revision_file(tmp_path: Path, content: str) -> None:
             "has no valid metadata.resourceVersion",
             id="bad revision",
         ),
+        pytest.param(
+            b'{"metadata": {"name": "a", "namespace": "ns", "resourceVersion": "7"}, "x": '
+            + b"[" * 300
+            + b"]" * 300
+            + b"}",
+            "cannot be encoded: ",
+            id="too deep",
+        ),
     ],
 )
 async def test_damaged_file_is_set_aside(tmp_path: Path, content: bytes, reason: str) -> None:

@@ -1,0 +1,16 @@
+"""Words and numbers of answers that both kinds of client get."""
+
+from aggregator.proxy.decide import Reply
+from aggregator.proxy.failures import Overloaded
+
+CLIENT_CLOSED = 499
+"""Counted for a request whose client went away before the response was complete."""
+SILENCE_SECONDS = 4.0
+"""A request that waited for less says nothing about its backend."""
+UNREACHABLE = "error trying to reach service: "
+REDIRECT_REFUSED = "the backend attempted to redirect this request, which is not permitted"
+
+
+def overloaded(error: Overloaded) -> Reply:
+    """The backend has more to do than it may; nobody asked it."""
+    return Reply(code=503, body=f"{error}\n".encode(), retry_after=1)

@@ -1,0 +1,374 @@
+"""What stands behind one service name: endpoints found by name lookup, chosen by load and health, within limits."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+
+from aggregator.proxy.budget import RetryBudget
+from aggregator.proxy.endpoint import CONNECT_ERRORS, Connect, Dial, Endpoint, Waiter, start
+from aggregator.proxy.failures import Overloaded
+from aggregator.proxy.health import EJECTED, HEALTHY
+from aggregator.proxy.limits import Limits
+from aggregator.proxy.resolver import Address, is_literal, resolve
+from aggregator.proxy.upstream_conn import UpstreamConnection
+
+_LOOKUP_PAUSE_SECONDS = 1.0
+"""Least time between two lookups that failures ask for."""
+_IN_USE_SECONDS = 60.0
+
+
+class Upstream:
+    """The endpoints of one service, with one TLS identity."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        authority: str,
+        hosts: Sequence[tuple[str, int]],
+        connector: Callable[[Address], Connect],
+        limits: Limits,
+        tasks: set[asyncio.Task[None]],
+        max_connections: int = 0,
+        max_pending: int = 0,
+        local: bool = False,
+    ) -> None:
+        """`max_connections` 0 stands for no limit. `tasks` holds what is under way; its owner cancels it at the end."""
+        self.name = name
+        self.where = authority
+        self.authority = authority.encode()
+        self.local = local
+        self.tick = 0
+        self.retired = False
+        self.budget = RetryBudget()
+        self.endpoints: list[Endpoint] = []
+        self.rejected = 0
+        """Requests refused because too many were waiting."""
+        self.take: Callable[[bool], UpstreamConnection | None] = self._balanced
+        """An idle connection that the request may use, if there is one; the argument tells whether it is replayable."""
+        self._hosts = tuple(hosts)
+        self._named = not local and not all(is_literal(host) for host, _ in hosts)
+        self._connector = connector
+        self._limits = limits
+        self._tasks = tasks
+        self._max_connections = max_connections
+        self._max_pending = max_pending
+        self._queue: deque[Dial] = deque()
+        self._leaving: list[Endpoint] = []
+        """Endpoints whose addresses are gone; they finish what they have."""
+        self._turn = 0
+        self._dials = 0
+        self._dialed_at = 0.0
+        self._streaming = 0
+        """Connections with long-running requests, as far as known; counted anew once per tick when it matters."""
+        self._counted_tick = 0
+        self._lookup: asyncio.Task[BaseException | None] | None = None
+        self._looked_up_at = 0.0
+        if not self._named:
+            self._apply(self._hosts)
+
+    # Connections
+
+    def dial(self, waiter: Waiter, *, dedicated: bool = False, long_running: bool = False) -> Dial:
+        """Get a connection; exactly one method of the waiter is called later, unless the dial is cancelled."""
+        return self._place(Dial(waiter, self.where, dedicated=dedicated, long_running=long_running))
+
+    def retry(self, waiter: Waiter, endpoint: Endpoint, *, long_running: bool) -> Dial:
+        """`dial` for a request that this endpoint has failed; another one comes first."""
+        return self._place(Dial(waiter, self.where, long_running=long_running, avoid=endpoint))
+
+    def may_retry(self, endpoint: Endpoint, *, reused: bool) -> bool:
+        """Whether a request that got no answer from this endpoint may be sent again, once.
+
+        A new connection that breaks says something about the request or the endpoint: nothing to repeat there.
+        """
+        if not reused and not self._others(endpoint):
+            return False
+        return self.budget.spend()
+
+    def busy_elsewhere(self, endpoint: Endpoint, seconds: float) -> bool:
+        if len(self.endpoints) < 2:
+            return False
+        endpoint.health.leaving(time.monotonic(), seconds)
+        return self._others(endpoint)
+
+    def next_waiting(self, connection: UpstreamConnection) -> bool:
+        queue = self._queue
+        while queue:
+            dial = queue.popleft()
+            if dial.waiter is not None:
+                if not queue:
+                    self._attend(False)
+                return dial.succeed(connection)
+        self._attend(False)
+        return False
+
+    def connection_lost(self, endpoint: Endpoint) -> None:
+        self._start_waiting()
+        if self._named and not endpoint.connections and not self.retired:
+            self._look_again()
+
+    def _others(self, endpoint: Endpoint) -> bool:
+        now = time.monotonic()
+        return any(other is not endpoint and other.health.rank(now) == HEALTHY for other in self.endpoints)
+
+    def _balanced(self, replayable: bool) -> UpstreamConnection | None:
+        self._turn += 1
+        chosen = self._choose(())
+        if chosen is None or chosen.health.rank(time.monotonic()) == EJECTED:
+            return None
+        return chosen.take(replayable)
+
+    def _choose(self, tried: Collection[Endpoint]) -> Endpoint | None:
+        """The healthiest endpoint with the least requests in progress; equals take turns from request to request."""
+        endpoints = self.endpoints
+        count = len(endpoints)
+        if count == 0:
+            return None
+        turn = self._turn % count
+        now = time.monotonic()
+        best: Endpoint | None = None
+        least = (0, 0)
+        for endpoint in (*endpoints[turn:], *endpoints[:turn]):
+            if endpoint not in tried:
+                load = (endpoint.health.rank(now), endpoint.pending)
+                if best is None or load < least:
+                    best, least = endpoint, load
+        return best
+
+    # Limits
+
+    def _place(self, dial: Dial) -> Dial:
+        if dial.long_running or dial.dedicated or not self._full():
+            self._start(dial)
+            return dial
+        if len(self._queue) >= self._max_pending:
+            self._queue = deque(waiting for waiting in self._queue if waiting.waiter is not None)
+        if len(self._queue) < self._max_pending:
+            self._queue.append(dial)
+            self._attend(True)
+        else:
+            self.rejected += 1
+            text = f"too many requests: {self._max_connections} in progress, {len(self._queue)} waiting"
+            asyncio.get_running_loop().call_soon(dial.fail, Overloaded(text))
+        return dial
+
+    def _full(self) -> bool:
+        if not self._max_connections:
+            return False
+        used = self._dials + sum(len(item.connections) - item.unused for item in self._all())
+        if used - self._streaming >= self._max_connections and self._counted_tick != self.tick:
+            self._counted_tick = self.tick
+            self._streaming = sum(_streams(item) for endpoint in self._all() for item in endpoint.connections)
+        return used - self._streaming >= self._max_connections
+
+    def _start_waiting(self) -> None:
+        queue = self._queue
+        if not queue:
+            return
+        while queue and not self._full():
+            dial = queue.popleft()
+            if dial.waiter is not None:
+                self._start(dial)
+        if not queue:
+            self._attend(False)
+
+    def _attend(self, wanted: bool) -> None:
+        for endpoint in self._all():
+            endpoint.attention = wanted or endpoint.retired
+
+    def _all(self) -> list[Endpoint]:
+        return [*self.endpoints, *self._leaving] if self._leaving else self.endpoints
+
+    # Dialling
+
+    def _start(self, dial: Dial) -> None:
+        self._dials += 1
+        self._dialed_at = time.monotonic()
+        start(self._serve(dial), f"dial {self.where}", self._tasks)
+
+    async def _serve(self, dial: Dial) -> None:
+        try:
+            connection = await self._connection(dial)
+        except CONNECT_ERRORS as error:
+            dial.fail(error)
+            return
+        finally:
+            self._dials -= 1
+        if not dial.succeed(connection):
+            connection.endpoint.keep(connection, dedicated=dial.dedicated)
+        elif dial.long_running or dial.dedicated:
+            self._streaming += 1
+
+    async def _connection(self, dial: Dial) -> UpstreamConnection:
+        if not self.endpoints:
+            failure = await self._refresh()
+            if failure is not None and not self.endpoints:
+                raise failure
+        try:
+            return await self._race(dial)
+        except CONNECT_ERRORS:
+            known = {endpoint.where for endpoint in self.endpoints}
+            if not self._named or time.monotonic() - self._looked_up_at < _LOOKUP_PAUSE_SECONDS:
+                raise
+            await self._refresh()
+            if {endpoint.where for endpoint in self.endpoints} <= known:
+                raise
+        return await self._race(dial)
+
+    async def _race(self, dial: Dial) -> UpstreamConnection:
+        """Connect to one endpoint after the other until one succeeds; a slow one gets company instead of a follower."""
+        tried: set[Endpoint] = {dial.avoid} if dial.avoid is not None and self._others(dial.avoid) else set()
+        running: dict[asyncio.Task[UpstreamConnection], Endpoint] = {}
+        failure: BaseException | None = None
+        try:
+            while True:
+                endpoint = self._choose(tried)
+                if endpoint is not None and endpoint.stuck:
+                    tried.add(endpoint)
+                    dial.where, failure = endpoint.where, endpoint.health.error
+                    continue
+                if endpoint is not None and (not tried or (not running and failure is None) or self.budget.spend()):
+                    tried.add(endpoint)
+                    running[self._attempt(endpoint, dial.dedicated)] = endpoint
+                elif not running:
+                    raise failure or OSError("no address")
+                timeout = self._limits.hedge_seconds if self._choose(tried) is not None else None
+                done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    error = task.exception()
+                    if error is None:
+                        del running[task]
+                        return task.result()
+                    dial.where, failure = running.pop(task).where, error
+        finally:
+            for task in running:
+                task.add_done_callback(_keep)
+
+    def _attempt(self, endpoint: Endpoint, dedicated: bool) -> asyncio.Task[UpstreamConnection]:
+        name = f"connect {endpoint.where}"
+        task = asyncio.get_running_loop().create_task(endpoint.connect(dedicated=dedicated), name=name)
+        self._tasks.add(task)  # type: ignore[arg-type]  # its result is nobody's business but the callback's
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # Addresses
+
+    async def _refresh(self) -> BaseException | None:
+        """Look the names up, together with whoever is doing so already; what went wrong."""
+        if self._lookup is None:
+            self._lookup = asyncio.get_running_loop().create_task(self._resolve(), name=f"resolve {self.where}")
+            self._tasks.add(self._lookup)  # type: ignore[arg-type]
+            self._lookup.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(self._lookup)
+
+    async def _resolve(self) -> BaseException | None:
+        try:
+            found = await resolve(self._hosts)
+        except CONNECT_ERRORS as error:
+            # The last known addresses are better than none.
+            return error
+        finally:
+            self._looked_up_at = time.monotonic()
+            self._lookup = None
+        self._apply(found)
+        return None
+
+    def _look_again(self) -> None:
+        if self._lookup is None and time.monotonic() - self._looked_up_at >= _LOOKUP_PAUSE_SECONDS:
+            start(self._refreshed(), f"lookup {self.where}", self._tasks)
+
+    async def _refreshed(self) -> None:
+        await self._refresh()
+
+    def _apply(self, addresses: Sequence[Address]) -> None:
+        known = {endpoint.where: endpoint for endpoint in self.endpoints}
+        fresh: list[Endpoint] = []
+        for address in addresses:
+            where = _text(address) if not self.local else self.where
+            endpoint = known.pop(where, None)
+            fresh.append(endpoint if endpoint is not None else self._endpoint(where, address))
+        for gone in known.values():
+            gone.retire()
+            self._leaving.append(gone)
+        self.endpoints = fresh
+        self.take = fresh[0].take if len(fresh) == 1 else self._balanced
+        if self.retired:
+            self.retire()
+        elif self._queue:
+            self._attend(True)
+
+    def _endpoint(self, where: str, address: Address) -> Endpoint:
+        limits = self._limits
+        return Endpoint(
+            self,
+            where=where,
+            connect=self._connector(address),
+            head_bytes=limits.head_bytes,
+            idle_connections=limits.idle_connections,
+            unsafe_ticks=limits.unsafe_reuse_ticks,
+        )
+
+    # Housekeeping
+
+    def sweep(self, tick: int, horizon: int, requests: int) -> None:
+        """Once per `sweep_seconds`: `requests` were made since the last one; what is idle since `horizon` is closed."""
+        self.tick = tick
+        self.budget.earn(requests, self._limits.sweep_seconds)
+        for endpoint in self._all():
+            endpoint.drop_idle(horizon)
+        self._leaving = [endpoint for endpoint in self._leaving if endpoint.connections or endpoint.dialing]
+        self._start_waiting()
+        if self.retired:
+            return
+        now = time.monotonic()
+        if len(self.endpoints) > 1:
+            for endpoint in self.endpoints:
+                if endpoint.health.failures and now >= endpoint.health.trial_at and not endpoint.dialing:
+                    self._attempt(endpoint, False).add_done_callback(_keep)
+        in_use = now - self._dialed_at < _IN_USE_SECONDS or any(endpoint.connections for endpoint in self.endpoints)
+        if self._named and in_use and now - self._looked_up_at >= self._limits.resolve_seconds:
+            self._look_again()
+
+    def retire(self) -> None:
+        """No route leads here any more; what is in progress finishes."""
+        self.retired = True
+        for endpoint in self._all():
+            endpoint.retire()
+
+    def revive(self) -> None:
+        """A route leads here again."""
+        self.retired = False
+        for endpoint in self.endpoints:
+            endpoint.retired = False
+        self._attend(bool(self._queue))
+
+    @property
+    def connections(self) -> int:
+        return sum(len(endpoint.connections) for endpoint in self._all())
+
+    def abort(self) -> None:
+        """Break everything off."""
+        self.retire()
+        self._queue.clear()
+        for endpoint in self._all():
+            for connection in list(endpoint.connections):
+                connection.transport.abort()
+
+
+def _streams(connection: UpstreamConnection) -> bool:
+    exchange = connection.exchange
+    return exchange is not None and (exchange.long_running or connection.dedicated)
+
+
+def _keep(task: asyncio.Task[UpstreamConnection]) -> None:
+    """An attempt whose request is served already, or that had none."""
+    if not task.cancelled() and task.exception() is None:
+        connection = task.result()
+        connection.endpoint.keep(connection, dedicated=connection.dedicated)
+
+
+def _text(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,221 @@
+"""One address of an upstream: its connections, reused last in first out, and its health."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aggregator.proxy.health import Health
+from aggregator.proxy.upstream_conn import UpstreamConnection
+from apiserver import logs
+
+Connect = Callable[[Callable[[], UpstreamConnection]], Awaitable[object]]
+CONNECT_ERRORS = (OSError, ssl.SSLError, TimeoutError, UnicodeError)
+
+log = logs.get("aggregator.proxy")
+
+
+class Waiter(Protocol):
+    """Whoever asked for a new connection."""
+
+    def upstream_connected(self, connection: UpstreamConnection) -> None: ...
+
+    def upstream_unreachable(self, error: BaseException) -> None: ...
+
+
+class Owner(Protocol):
+    """The upstream that an endpoint is part of."""
+
+    authority: bytes
+    name: str
+    tick: int
+
+    def next_waiting(self, connection: UpstreamConnection) -> bool:
+        """A connection has become unused: whether a request that waits has taken it."""
+
+    def connection_lost(self, endpoint: "Endpoint") -> None: ...
+
+    def busy_elsewhere(self, endpoint: "Endpoint", seconds: float) -> bool:
+        """This endpoint wants to be left alone; whether another one can stand in."""
+
+    def may_retry(self, endpoint: "Endpoint", *, reused: bool) -> bool:
+        """Whether a request that got no answer from this endpoint may be sent again."""
+
+    def retry(self, waiter: Waiter, endpoint: "Endpoint", *, long_running: bool) -> "Dial": ...
+
+
+class Dial:
+    """A connection being made or waited for. `cancel` leaves it to the pool."""
+
+    __slots__ = ("avoid", "dedicated", "long_running", "waiter", "where")
+
+    def __init__(
+        self,
+        waiter: Waiter,
+        where: str,
+        *,
+        dedicated: bool = False,
+        long_running: bool = False,
+        avoid: "Endpoint | None" = None,
+    ) -> None:
+        self.waiter: Waiter | None = waiter
+        self.where = where
+        """For words about what failed."""
+        self.dedicated = dedicated
+        self.long_running = long_running
+        self.avoid = avoid
+        """The endpoint that has just failed the request."""
+
+    def cancel(self) -> None:
+        self.waiter = None
+
+    def succeed(self, connection: UpstreamConnection) -> bool:
+        """Hand a connection over; False when nobody wants it any more."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is None:
+            return False
+        waiter.upstream_connected(connection)
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.upstream_unreachable(error)
+
+
+class Endpoint:
+    """One upstream address with one TLS identity."""
+
+    def __init__(
+        self, owner: Owner, *, where: str, connect: Connect, head_bytes: int, idle_connections: int, unsafe_ticks: int
+    ) -> None:
+        self.owner = owner
+        self.where = where
+        self.authority = owner.authority
+        self.head_bytes = head_bytes
+        self.health = Health()
+        self.retired = False
+        """No route leads here any more: connections close as they become unused."""
+        self.attention = False
+        """What becomes unused is not simply kept: the endpoint is retired, or requests wait for a connection."""
+        self.connections: set[UpstreamConnection] = set()
+        self.dialing = 0
+        self._connect = connect
+        self._idle: list[UpstreamConnection] = []
+        self._idle_connections = idle_connections
+        self._unsafe_ticks = unsafe_ticks
+
+    @property
+    def pending(self) -> int:
+        """Requests in progress, connections being made included."""
+        return len(self.connections) - len(self._idle) + self.dialing
+
+    @property
+    def unused(self) -> int:
+        return len(self._idle)
+
+    @property
+    def stuck(self) -> bool:
+        """Connecting takes for ever there, and somebody is finding out already whether it still does."""
+        return self.dialing > 0 and isinstance(self.health.error, TimeoutError)
+
+    def take(self, replayable: bool) -> UpstreamConnection | None:
+        """An idle connection, if there is one that this request may use."""
+        idle = self._idle
+        if idle:
+            if replayable:
+                return idle.pop()
+            last = idle[-1]
+            if self.owner.tick - last.idle_tick <= self._unsafe_ticks and not last.transport.is_closing():
+                return idle.pop()
+        return None
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        if self.attention and (self.retired or self.owner.next_waiting(connection)):
+            if self.retired:
+                connection.close()
+            return
+        if len(self._idle) >= self._idle_connections:
+            connection.close()
+            return
+        connection.idle_tick = self.owner.tick
+        self._idle.append(connection)
+
+    async def connect(self, *, dedicated: bool = False) -> UpstreamConnection:
+        """A new connection. One of CONNECT_ERRORS when it cannot be made, which ejects the endpoint."""
+        made: list[UpstreamConnection] = []
+
+        def factory() -> UpstreamConnection:
+            connection = UpstreamConnection(self)
+            connection.dedicated = dedicated
+            made.append(connection)
+            return connection
+
+        self.dialing += 1
+        try:
+            await self._connect(factory)
+        except CONNECT_ERRORS as error:
+            self.failed(error)
+            raise
+        finally:
+            self.dialing -= 1
+        if self.health.passed():
+            log.info("endpoint is back", upstream=self.owner.name, endpoint=self.where)
+        return made[-1]
+
+    def failed(self, error: BaseException | None) -> None:
+        """It could not be reached, or failed a request before it said anything."""
+        if self.health.failed(time.monotonic(), error):
+            reason = str(error) if error is not None else "connection closed"
+            log.warning("endpoint ejected", upstream=self.owner.name, endpoint=self.where, error=reason)
+
+    def timed_out(self, began_tick: int) -> None:
+        """A request that began then got no answer at all; ejected if nobody else got one either."""
+        if not any(connection.idle_tick >= began_tick for connection in self._idle):
+            self.failed(TimeoutError("no answer in time"))
+
+    def keep(self, connection: UpstreamConnection, *, dedicated: bool) -> None:
+        """A connection whose waiter has gone."""
+        if dedicated:
+            connection.close()
+        else:
+            self.give_back(connection)
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        self.connections.add(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        self.connections.discard(connection)
+        self.withdraw(connection)
+        self.owner.connection_lost(self)
+
+    def withdraw(self, connection: UpstreamConnection) -> None:
+        """The peer closes this connection: no request may take it."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def drop_idle(self, older_than_tick: int) -> None:
+        """Close connections unused since before that tick."""
+        keep = [connection for connection in self._idle if connection.idle_tick >= older_than_tick]
+        for connection in self._idle:
+            if connection.idle_tick < older_than_tick:
+                connection.close()
+        self._idle = keep
+
+    def retire(self) -> None:
+        self.retired = self.attention = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+
+def start(work: Awaitable[None], name: str, tasks: set[asyncio.Task[None]]) -> None:
+    """Run `work` in a task that `tasks` holds until it ends."""
+    task = asyncio.get_running_loop().create_task(_run(work), name=name)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work

@@ -1,0 +1,19 @@
+"""`python -m bench`: every benchmark of this folder, one after the other; `python -m bench.<name>` runs one."""
+
+import subprocess
+import sys
+
+_BENCHMARKS = ("proxy", "machinery", "discovery")
+
+
+def main() -> int:
+    """Run them all; the exit code of the first that failed, after all have run."""
+    codes = []
+    for name in _BENCHMARKS:
+        print(f"== {name}", flush=True)
+        codes.append(subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode)
+    return next((code for code in codes if code), 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
