@@ -136,7 +136,7 @@ async def _start(
     access.on_policy_change(proxy.plane.policy_changed)
     background.start("access", access.run())
     if local.controllers is not None:
-        proxy.plane.on_unreachable = local.controllers.remote.report_failure
+        proxy.plane.on_unreachable = proxy.plane.pools.on_trouble = local.controllers.remote.report_failure
     if proxy.learner is not None:
         hooks.add("apiservice-registration-controller", proxy.learner.synced.wait)
     await _listen(settings, stack, proxy, endpoints)

@@ -10,12 +10,14 @@ from aggregator.proxy.endpoint import CONNECT_ERRORS, Connect, Dial, Endpoint, W
 from aggregator.proxy.failures import Overloaded
 from aggregator.proxy.health import EJECTED, HEALTHY
 from aggregator.proxy.limits import Limits
-from aggregator.proxy.resolver import Address, is_literal, resolve
+from aggregator.proxy.resolver import Address, Lookup, is_literal
 from aggregator.proxy.upstream_conn import UpstreamConnection
 
 _LOOKUP_PAUSE_SECONDS = 1.0
 """Least time between two lookups that failures ask for."""
 _IN_USE_SECONDS = 60.0
+_SUSPICIOUS_WAITS = 4
+"""Rounds of `hedge_seconds` that a connection may take before something is wrong."""
 
 
 class Upstream:
@@ -33,8 +35,12 @@ class Upstream:
         max_connections: int = 0,
         max_pending: int = 0,
         local: bool = False,
+        trouble: Callable[[], None] | None = None,
     ) -> None:
-        """`max_connections` 0 stands for no limit. `tasks` holds what is under way; its owner cancels it at the end."""
+        """`max_connections` 0 stands for no limit. `tasks` holds what is under way; its owner cancels it at the end.
+
+        `trouble` is called when something looks as if the service were gone; it must return quickly.
+        """
         self.name = name
         self.where = authority
         self.authority = authority.encode()
@@ -47,7 +53,6 @@ class Upstream:
         """Requests refused because too many were waiting."""
         self.take: Callable[[bool], UpstreamConnection | None] = self._balanced
         """An idle connection that the request may use, if there is one; the argument tells whether it is replayable."""
-        self._hosts = tuple(hosts)
         self._named = not local and not all(is_literal(host) for host, _ in hosts)
         self._connector = connector
         self._limits = limits
@@ -63,10 +68,10 @@ class Upstream:
         self._streaming = 0
         """Connections with long-running requests, as far as known; counted anew once per tick when it matters."""
         self._counted_tick = 0
-        self._lookup: asyncio.Task[BaseException | None] | None = None
-        self._looked_up_at = 0.0
+        self._names = Lookup(hosts, authority, tasks, found=self._apply, vanished=self._vanished)
+        self._trouble = trouble
         if not self._named:
-            self._apply(self._hosts)
+            self._apply(hosts)
 
     # Connections
 
@@ -106,8 +111,15 @@ class Upstream:
 
     def connection_lost(self, endpoint: Endpoint) -> None:
         self._start_waiting()
-        if self._named and not endpoint.connections and not self.retired:
-            self._look_again()
+        if not endpoint.connections and not endpoint.retired:
+            self._suspect()
+
+    def _suspect(self) -> None:
+        """Find out whether the service is still there, and where."""
+        if self._trouble is not None:
+            self._trouble()
+        if self._named:
+            self._names.look_again(_LOOKUP_PAUSE_SECONDS)
 
     def _others(self, endpoint: Endpoint) -> bool:
         now = time.monotonic()
@@ -203,16 +215,16 @@ class Upstream:
 
     async def _connection(self, dial: Dial) -> UpstreamConnection:
         if not self.endpoints:
-            failure = await self._refresh()
+            failure = await self._names.refresh()
             if failure is not None and not self.endpoints:
                 raise failure
         try:
             return await self._race(dial)
         except CONNECT_ERRORS:
             known = {endpoint.where for endpoint in self.endpoints}
-            if not self._named or time.monotonic() - self._looked_up_at < _LOOKUP_PAUSE_SECONDS:
+            if not self._named or not self._names.older_than(_LOOKUP_PAUSE_SECONDS):
                 raise
-            await self._refresh()
+            await self._names.refresh()
             if {endpoint.where for endpoint in self.endpoints} <= known:
                 raise
         return await self._race(dial)
@@ -222,6 +234,7 @@ class Upstream:
         tried: set[Endpoint] = {dial.avoid} if dial.avoid is not None and self._others(dial.avoid) else set()
         running: dict[asyncio.Task[UpstreamConnection], Endpoint] = {}
         failure: BaseException | None = None
+        waits = 0
         try:
             while True:
                 endpoint = self._choose(tried)
@@ -234,8 +247,11 @@ class Upstream:
                     running[self._attempt(endpoint, dial.dedicated)] = endpoint
                 elif not running:
                     raise failure or OSError("no address")
-                timeout = self._limits.hedge_seconds if self._choose(tried) is not None else None
+                timeout = self._limits.hedge_seconds
                 done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    waits += 1
+                    self._waited(dial, waits)
                 for task in done:
                     error = task.exception()
                     if error is None:
@@ -246,6 +262,14 @@ class Upstream:
             for task in running:
                 task.add_done_callback(_keep)
 
+    def _waited(self, dial: Dial, waits: int) -> None:
+        """Connecting takes long; the lookup's OSError when that is because the name is gone."""
+        if waits >= _SUSPICIOUS_WAITS:
+            self._suspect()
+        if not self.endpoints and self._names.failure is not None:
+            dial.where = self.where
+            raise self._names.failure
+
     def _attempt(self, endpoint: Endpoint, dedicated: bool) -> asyncio.Task[UpstreamConnection]:
         name = f"connect {endpoint.where}"
         task = asyncio.get_running_loop().create_task(endpoint.connect(dedicated=dedicated), name=name)
@@ -255,32 +279,9 @@ class Upstream:
 
     # Addresses
 
-    async def _refresh(self) -> BaseException | None:
-        """Look the names up, together with whoever is doing so already; what went wrong."""
-        if self._lookup is None:
-            self._lookup = asyncio.get_running_loop().create_task(self._resolve(), name=f"resolve {self.where}")
-            self._tasks.add(self._lookup)  # type: ignore[arg-type]
-            self._lookup.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(self._lookup)
-
-    async def _resolve(self) -> BaseException | None:
-        try:
-            found = await resolve(self._hosts)
-        except CONNECT_ERRORS as error:
-            # The last known addresses are better than none.
-            return error
-        finally:
-            self._looked_up_at = time.monotonic()
-            self._lookup = None
-        self._apply(found)
-        return None
-
-    def _look_again(self) -> None:
-        if self._lookup is None and time.monotonic() - self._looked_up_at >= _LOOKUP_PAUSE_SECONDS:
-            start(self._refreshed(), f"lookup {self.where}", self._tasks)
-
-    async def _refreshed(self) -> None:
-        await self._refresh()
+    def _vanished(self) -> None:
+        """The name is gone. It can be taken away by mistake, a connection in use cannot."""
+        self._keep_only([endpoint for endpoint in self.endpoints if endpoint.connections])
 
     def _apply(self, addresses: Sequence[Address]) -> None:
         known = {endpoint.where: endpoint for endpoint in self.endpoints}
@@ -289,11 +290,15 @@ class Upstream:
             where = _text(address) if not self.local else self.where
             endpoint = known.pop(where, None)
             fresh.append(endpoint if endpoint is not None else self._endpoint(where, address))
-        for gone in known.values():
-            gone.retire()
-            self._leaving.append(gone)
-        self.endpoints = fresh
-        self.take = fresh[0].take if len(fresh) == 1 else self._balanced
+        self._keep_only(fresh)
+
+    def _keep_only(self, wanted: list[Endpoint]) -> None:
+        for gone in self.endpoints:
+            if gone not in wanted:
+                gone.retire()
+                self._leaving.append(gone)
+        self.endpoints = wanted
+        self.take = wanted[0].take if len(wanted) == 1 else self._balanced
         if self.retired:
             self.retire()
         elif self._queue:
@@ -328,8 +333,8 @@ class Upstream:
                 if endpoint.health.failures and now >= endpoint.health.trial_at and not endpoint.dialing:
                     self._attempt(endpoint, False).add_done_callback(_keep)
         in_use = now - self._dialed_at < _IN_USE_SECONDS or any(endpoint.connections for endpoint in self.endpoints)
-        if self._named and in_use and now - self._looked_up_at >= self._limits.resolve_seconds:
-            self._look_again()
+        if self._named and in_use:
+            self._names.look_again(self._limits.resolve_seconds)
 
     def retire(self) -> None:
         """No route leads here any more; what is in progress finishes."""

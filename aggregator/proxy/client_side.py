@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from email.utils import formatdate
-from typing import cast
+from typing import Any, cast
 
 from aggregator.proxy import wire
 from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHABLE, overloaded
@@ -362,26 +362,19 @@ class ClientSide:
         return True
 
     def _log_failure(self, event: str, cause: str) -> None:
-        log.warning(
-            event,
-            audit_id=self.audit_id.decode(),
-            method=self.method.decode(),
-            path=self.target.info.path if self.target is not None else "",
-            apiservice=self.route_name,
-            code=self.code,
-            error=cause,
-        )
+        log.warning(event, **self._facts(), error=cause)
 
     def _log_request(self, seconds: float) -> None:
-        log.debug(
-            "request",
-            audit_id=self.audit_id.decode(),
-            method=self.method.decode(),
-            path=self.target.info.path if self.target is not None else "",
-            apiservice=self.route_name,
-            code=self.code,
-            seconds=round(seconds, 6),
-        )
+        log.debug("request", **self._facts(), seconds=round(seconds, 6))
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "audit_id": self.audit_id.decode(),
+            "method": self.method.decode(),
+            "path": self.target.info.path if self.target is not None else "",
+            "apiservice": self.route_name,
+            "code": self.code,
+        }
 
     # Provided by the request half
 

@@ -18,6 +18,10 @@ from aggregator.upstream.tls import UpstreamTLS
 _NO_ADDRESS: Address = ("", 0)
 
 
+def _nothing(name: str) -> None:
+    """Nobody wants to know."""
+
+
 class Pools:
     """All upstreams. Routes with equal addresses, TLS identity and settings share one."""
 
@@ -32,6 +36,8 @@ class Pools:
         self._by_key: dict[Hashable, Upstream] = {}
         self._requests: dict[str, int] = {}
         """Requests per APIService that the retry budgets know of."""
+        self.on_trouble: Callable[[str], None] = _nothing
+        """Told the name of an APIService whose server may be gone."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._local = self._local_upstream(local_socket, local_address)
 
@@ -125,6 +131,11 @@ class Pools:
         def counted(wanted: int | None, default: int) -> int:
             return default if wanted is None else wanted
 
+        def trouble() -> None:
+            for served, behind in self._by_route.items():
+                if behind is upstream:
+                    self.on_trouble(served.name)
+
         upstream = Upstream(
             name=route.name,
             authority=backend.authority,
@@ -134,6 +145,7 @@ class Pools:
             tasks=self._tasks,
             max_connections=counted(settings.max_connections, limits.max_connections),
             max_pending=counted(settings.max_pending, limits.max_pending),
+            trouble=trouble,
         )
         self._by_key[key] = upstream
         return upstream

@@ -10,6 +10,8 @@ from apimachinery.request_info import RequestInfo
 from apiserver import logs
 
 _REST_SECONDS = 1.0
+_AT_ONCE = 64
+"""Questions under way; more wait for their turn. Anybody can make us ask, by inventing tokens."""
 
 log = logs.get("auth")
 
@@ -45,6 +47,7 @@ class Questions:
         self._name = name
         self._asking: dict[Any, Later] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def ask(self, key: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> Later:
         """Start `work`, unless it runs for this key already. It keeps the answer itself, failures included."""
@@ -58,7 +61,8 @@ class Questions:
 
     async def _run(self, key: Any, later: Later, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work()
+            async with self._slots:
+                await work()
         except Exception as error:
             # Nothing was kept, so those who wait will ask again: a moment of rest keeps that from becoming a storm.
             log.exception("question failed", error=repr(error))

@@ -210,10 +210,13 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.addresses: dict[str, list[tuple[str, int]]] = {}
         self.lookups = 0
+        self.failure: OSError | None = None
         monkeypatch.setattr(resolver, "_lookup", self._lookup)
 
     async def _lookup(self, host: str, port: int) -> list[tuple[str, int]]:
         self.lookups += 1
+        if self.failure is not None:
+            raise self.failure
         found = self.addresses.get(host)
         if found is None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -287,7 +290,7 @@ async def test_a_name_that_moves_is_followed(pki: PKI, monkeypatch: pytest.Monke
                 await asyncio.sleep(0.02)
             while old.closed == 0:
                 await asyncio.sleep(0.02)
-        # A lookup that fails changes nothing.
+        # A name that is taken away leaves what is connected.
         del names.addresses["example"]
         before = names.lookups
         while names.lookups < before + 2:
@@ -306,6 +309,63 @@ async def test_a_failure_looks_the_name_up_at_once(pki: PKI, monkeypatch: pytest
             assert (await caller.get()).status == 503
             names.addresses["example"] = [("127.0.0.1", new.port)]
             assert (await caller.get()).body == b"new"
+
+
+@on_uvloop
+async def test_a_name_that_is_gone_ends_the_wait_for_its_last_address(
+    pki: PKI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balancer, "_LOOKUP_PAUSE_SECONDS", 0.05)
+    names = Names(monkeypatch)
+    patient = Limits(sweep_seconds=0.05, hedge_seconds=0.05, resolve_seconds=3600)
+    async with silent_listener() as hole, named(pki, names, hole, limits=patient) as (front, caller):
+        reported: list[str] = []
+        front.plane.pools.on_trouble = reported.append
+        await caller.send(request("GET", "/apis/test/v1/things"))
+        while not reported:
+            await asyncio.sleep(0.01)
+        assert reported[0] == "v1.test"
+        names.addresses.clear()
+        begin = time.monotonic()
+        found = await caller.response()
+        assert time.monotonic() - begin < 2
+        assert (found.status, found.body) == (
+            503,
+            b"error trying to reach service: dial tcp: lookup example: Name or service not known\n",
+        )
+
+
+@on_uvloop
+async def test_a_temporary_failure_of_the_lookup_changes_nothing(pki: PKI, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch)
+    async with (
+        serves(pki, answering(answer(b"here"))) as served,
+        named(pki, names, ("127.0.0.1", served.port), limits=Limits(sweep_seconds=0.05, idle_seconds=0.1)) as (
+            front,
+            caller,
+        ),
+    ):
+        assert (await caller.get()).status == 200
+        names.failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        (upstream,) = front.plane.pools._by_key.values()
+        while front.plane.pools.connection_count():
+            await asyncio.sleep(0.01)
+        await upstream._names.refresh()
+        async with client(pki, front) as other:
+            assert (await other.get()).body == b"here"
+
+
+@on_uvloop
+async def test_the_loss_of_the_last_connection_is_reported_at_once(pki: PKI) -> None:
+    async with serves(pki, answering(answer())) as served, fronted(pki, [served.port]) as (front, caller):
+        reported: list[str] = []
+        front.plane.pools.on_trouble = reported.append
+        assert (await caller.get()).status == 200
+        await served.stop()
+        async with asyncio.timeout(1):
+            while not reported:
+                await asyncio.sleep(0.01)
+        assert reported == ["v1.test"]
 
 
 @on_uvloop

@@ -150,6 +150,22 @@ async def test_a_defect_is_logged_and_nobody_waits_for_ever(
     await questions.stop()
 
 
+async def test_only_so_many_questions_are_under_way() -> None:
+    questions, running, most = Questions("test"), 0, 0
+
+    async def work() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    waiting = [questions.ask(number, work) for number in range(200)]
+    await asyncio.gather(*map(later.settled, waiting))
+    assert (running, most) == (0, 64)
+    await questions.stop()
+
+
 def test_answers_count_for_a_while() -> None:
     now = 0.0
     cache: TTLCache[str] = TTLCache(2, lambda: now)
