@@ -69,7 +69,11 @@ class LocalAvailability:
         return [obj["metadata"]["name"] for obj in listed if references.service(obj) is None]
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and references.service(new) is None and probe.differs(conditions.get(new), probe.LOCAL):
+        if new is None or references.service(new) is not None:
+            return
+        # One that is new here needs no write, its strategy has set the condition; but the gauge must know of it.
+        became_local = old is None or references.service(old) is not None
+        if became_local or probe.differs(conditions.get(new), probe.LOCAL):
             self._controller.enqueue(new["metadata"]["name"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from aggregator.api import conditions, ports
+from aggregator.api import conditions, ports, probe
 from aggregator.api.availability import LocalAvailability, RemoteAvailability
 from aggregator.api.availability_metrics import AvailabilityMetrics
 from aggregator.api.prober import ProbeLimits, Prober
@@ -221,6 +221,15 @@ async def test_local_services_are_available_and_not_probed() -> None:
         assert subject.sample("aggregator_unavailable_apiservice", name=NAME) == 0
     assert asked.count == 0
     assert subject.status_writes == 1
+
+
+async def test_a_local_service_registered_later_has_a_gauge_although_its_condition_was_set_on_creation() -> None:
+    async with world(ask=Asked(500)) as subject:
+        await until(subject.local.synced.is_set)
+        now = conditions.with_condition(None, probe.LOCAL, 0.0)
+        subject.client.put(APISERVICES, {**apiservice("example.com"), "status": now})
+        await until(lambda: subject.sample("aggregator_unavailable_apiservice", name=NAME) == 0)
+    assert subject.status_writes == 0
 
 
 async def test_a_remote_service_becomes_local() -> None:
