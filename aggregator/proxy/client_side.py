@@ -92,9 +92,8 @@ class ClientSide:
 
     def response_refused(self) -> bool:
         upstream = self.upstream
-        if self._replay is None or self.retried or upstream is None:
-            return False
-        if not upstream.endpoint.owner.may_retry(upstream.endpoint, reused=False):
+        safe = self._replay is not None and not self.retried
+        if upstream is None or not safe or not upstream.endpoint.owner.may_retry(upstream.endpoint, reused=False):
             return False
         upstream.release()
         self._retry(upstream)
@@ -231,11 +230,11 @@ class ClientSide:
     def upstream_unreachable(self, error: BaseException) -> None:
         dial, self.dial = self.dial, None
         assert dial is not None
-        if self._counters is not None:
-            self._counters.connect_errors += 1
         if isinstance(error, Overloaded):
             self.reply(overloaded(error))
             return
+        if self._counters is not None:
+            self._counters.connect_errors += 1
         if self.remote:
             self.plane.on_unreachable(self.route_name)
         cause = describe(error, dial.where)

@@ -136,7 +136,7 @@ class _Request:
         self, exchange: StreamExchange, upstream: Upstream, block: bytes, bodyless: bool, chunked: bool
     ) -> None:
         await exchange.connect(upstream, block, bodyless)
-        if exchange.failure is not None:
+        if exchange.failure is not None and exchange.failure.retry_after is None:
             self._plane.metrics.route(self._route).connect_errors += 1
         loop = asyncio.get_running_loop()
         upload = loop.create_task(self._upload(exchange, chunked), name="proxy-http2-upload")

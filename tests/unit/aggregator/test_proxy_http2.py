@@ -221,6 +221,78 @@ async def test_a_dead_backend_is_a_503(pki: PKI) -> None:
         writer.transport.abort()
 
 
+@asynccontextmanager
+async def two(
+    pki: PKI, first: Handler, second: Handler, annotations: dict[str, str] | None = None
+) -> AsyncIterator[tuple[Proxy, Http2Client, list[str]]]:
+    """Two backends behind one name; what is reported as unreachable is collected."""
+    async with (
+        backend(first, pki.server_context("backend")) as one,
+        backend(second, pki.server_context("backend")) as other,
+    ):
+        service = apiservice(one.port, pki.ca.pem)
+        service["metadata"]["annotations"] = annotations or {}
+        external = {
+            "metadata": {"name": "svc", "namespace": "default"},
+            "spec": {"host": "127.0.0.1", "hosts": [f"127.0.0.1:{other.port}"]},
+        }
+        async with proxy(pki, [service], externalnames=[external]) as front:
+            reported: list[str] = []
+            front.plane.on_unreachable = reported.append
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", front.port, ssl=pki.client_context("client", ["h2"]), server_hostname="localhost"
+            )
+            try:
+                yield front, Http2Client(reader, writer), reported
+            finally:
+                writer.transport.abort()
+
+
+async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_head(reader)
+
+
+DRAINING = answer(b"later", "Retry-After: 9", status="503 Service Unavailable")
+
+
+@pytest.mark.parametrize("fault", [dies, answering(DRAINING)], ids=["dead", "draining"])
+@on_uvloop
+async def test_another_backend_stands_in(pki: PKI, fault: Handler) -> None:
+    async with two(pki, fault, answering(answer(b"good"))) as (front, caller, reported):
+        for _ in range(5):
+            stream = caller.start("GET", "/apis/test/v1/things")
+            assert (await caller.head(stream))[":status"] == "200"
+            assert await caller.body(stream) == b"good"
+        assert reported == []
+        assert {state.retries for _, state in front.plane.pools.states()} == {1}
+
+
+@on_uvloop
+async def test_what_may_have_been_carried_out_is_not_repeated(pki: PKI) -> None:
+    async with two(pki, dies, dies) as (_, caller, reported):
+        stream = caller.start("POST", "/apis/test/v1/things", end=False)
+        caller.data(stream, b"hi", end=True)
+        assert (await caller.head(stream))[":status"] == "503"
+        assert (await caller.body(stream)).startswith(b"error trying to reach service: ")
+        assert reported == ["v1.test"]
+
+
+@on_uvloop
+async def test_too_many_requests_are_refused_at_once(pki: PKI) -> None:
+    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_until_broken(reader)
+
+    limits = {"aggregator.grafana.app/max-connections": "1", "aggregator.grafana.app/max-pending": "0"}
+    async with two(pki, stuck, stuck, limits) as (front, caller, reported):
+        caller.start("GET", "/apis/test/v1/things")
+        refused = caller.start("GET", "/apis/test/v1/things")
+        head = await caller.head(refused)
+        assert (head[":status"], head["retry-after"]) == ("503", "1")
+        assert await caller.body(refused) == b"too many requests: 1 in progress, 0 waiting\n"
+        assert reported == []
+        assert front.metrics.route("v1.test").connect_errors == 0
+
+
 @on_uvloop
 async def test_head_has_no_body(pki: PKI) -> None:
     async with stack(pki, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")) as (_, _, caller):

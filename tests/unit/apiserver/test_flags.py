@@ -61,11 +61,13 @@ def test_the_flags_of_a_kubernetes_server(required: list[str]) -> None:
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         "--requestheader-group-headers=X-Remote-Group,X-Team",
         "--requestheader-username-headers=X-Remote-User",
+        "--shutdown-delay-seconds=2.5",
         "-v",
         "10",
     ]
     flags = parse_flags(parse(given), [V1])
     assert (flags.secure_port, flags.verbosity, flags.disabled) == (7443, 10, frozenset())
+    assert (flags.shutdown_delay_seconds, flags.shutdown_grace_seconds) == (2.5, 10)
     assert flags.requestheader_names.group == ("X-Remote-Group", "X-Team")
     assert flags.requestheader_names.uid == ("x-remote-uid",)
 
