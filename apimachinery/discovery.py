@@ -35,9 +35,6 @@ def aggregated_content_type(version: str, media_type: str = "application/json") 
     return f"{media_type};g={_AGGREGATED_GROUP};v={version};as={_AGGREGATED_KIND}"
 
 
-AGGREGATED_CONTENT_TYPE = aggregated_content_type
-
-
 def etag(data: bytes) -> str:
     """The quoted entity tag of a document: upper-case hexadecimal SHA-512."""
     return f'"{hashlib.sha512(data).hexdigest().upper()}"'

@@ -176,10 +176,6 @@ def too_large_resource_version(asked: int, current: int) -> APIError:
     return APIError(504, "Timeout", f"Timeout: Too large resource version: {asked}, current: {current}", details)
 
 
-def too_many_requests(message: str, retry_after_seconds: int) -> APIError:
-    return APIError(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after_seconds})
-
-
 def internal_error(message: str) -> APIError:
     details = {"causes": [{"message": message}]}
     return APIError(500, "InternalError", f"Internal error occurred: {message}", details)
