@@ -70,10 +70,10 @@ async def serve(settings: Settings) -> None:
 
     try:
         async with contextlib.AsyncExitStack() as stack:
-            running = await _start(settings, stack, shutdown, Background(fail))
+            local = await _start(settings, stack, shutdown, Background(fail))
             await shutdown.wait()
             await asyncio.sleep(settings.server.shutdown_delay_seconds)
-            running.local.verbs.watcher.close()
+            local.verbs.watcher.close()
     except _START_ERRORS as error:
         raise StartError(str(error)) from error
     if failed:
@@ -81,17 +81,9 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-class _Running:
-    """What `serve` still needs once everything is started."""
-
-    def __init__(self, local: LocalServer, proxy: Proxy) -> None:
-        self.local = local
-        self.proxy = proxy
-
-
 async def _start(
     settings: Settings, stack: contextlib.AsyncExitStack, shutdown: Shutdown, background: Background
-) -> _Running:
+) -> LocalServer:
     """Start everything; what has to be ended is on `stack`, so it ends in the opposite order."""
     directory = settings.paths.data / "grafana-apiserver"
     store = await stack.enter_async_context(FileStore.open(directory, on_damaged=report_damaged))
@@ -150,7 +142,7 @@ async def _start(
     background.start("reload of files", files.run())
     background.start("certificate renewal", bootstrap.renew_daily(settings), ends=True)
     log.info("serving", url=settings.server.external_url, address=settings.server.bind_address, port=proxy.port)
-    return _Running(local, proxy)
+    return local
 
 
 def _bundled(settings: Settings) -> list[Resource]:

@@ -17,8 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from aggregator.api import discovery_sources
 from aggregator.api.ca_bundle import encode
+from aggregator.api.discovery_sources import Source
 from aggregator.api.externalname import external_name
+from aggregator.upstream.backend import Backend, backend_for
 from apimachinery import status
 from apimachinery.gvk import GroupResource
 from apimachinery.types import Object
@@ -339,3 +342,17 @@ async def serving(handler: Handler, certificates: Certificates, *, port: int = 0
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await listener.wait_closed()
+
+
+def source_of(*groups: str) -> Source:
+    """One service that serves version v1 of these groups."""
+    (source,) = discovery_sources.sources(apiservice(group, service="svc") for group in groups).values()
+    return source
+
+
+def backend(server: Server, certificates: Certificates) -> Backend:
+    """A running server as the backend of one.example."""
+    obj = apiservice("one.example", service="svc", port=server.port, ca=certificates.ca)
+    found = backend_for(obj, lambda namespace, name: externalname(name))
+    assert isinstance(found, Backend)
+    return found

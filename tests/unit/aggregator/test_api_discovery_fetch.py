@@ -6,10 +6,9 @@ import time
 import orjson
 import pytest
 
-from aggregator.api import discovery_sources, ports
+from aggregator.api import ports
 from aggregator.api.discovery_fetch import DiscoveryFetcher, FetchLimits
 from aggregator.api.discovery_sources import Known, Source
-from aggregator.upstream.backend import Backend, backend_for
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery.gvk import GroupVersion
 from apimachinery.types import Object
@@ -22,12 +21,12 @@ from tests.unit.aggregator.api_kit import (
     Reply,
     Request,
     Server,
-    apiservice,
-    externalname,
+    backend,
     json_reply,
     make_certificates,
     routes,
     serving,
+    source_of,
 )
 
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -38,18 +37,6 @@ ONE, TWO = GroupVersion("one.example", "v1"), GroupVersion("two.example", "v1")
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"), "svc.default.svc")
-
-
-def source_of(*groups: str) -> Source:
-    (source,) = discovery_sources.sources(apiservice(group, service="svc") for group in groups).values()
-    return source
-
-
-def backend(server: Server, certificates: Certificates) -> Backend:
-    obj = apiservice("one.example", service="svc", port=server.port, ca=certificates.ca)
-    found = backend_for(obj, lambda namespace, name: externalname(name))
-    assert isinstance(found, Backend)
-    return found
 
 
 def resource(name: str) -> Object:

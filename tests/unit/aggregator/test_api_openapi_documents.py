@@ -6,12 +6,10 @@ from collections.abc import Mapping
 import orjson
 import pytest
 
-from aggregator.api import discovery_sources, openapi_answer, openapi_snapshot, ports
-from aggregator.api.discovery_sources import Source
+from aggregator.api import openapi_answer, openapi_snapshot, ports
 from aggregator.api.openapi_answer import RemoteOpenAPI, UnusableDocumentError, V2Document
 from aggregator.api.openapi_fetch import OpenAPIFetcher, OpenAPILimits
 from aggregator.api.openapi_worker import OpenAPIWorker
-from aggregator.upstream.backend import Backend, backend_for
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery import discovery
 from apimachinery.gvk import GroupVersion
@@ -25,12 +23,12 @@ from tests.unit.aggregator.api_kit import (
     Reply,
     Request,
     Server,
-    apiservice,
-    externalname,
+    backend,
     json_reply,
     make_certificates,
     routes,
     serving,
+    source_of,
 )
 
 LIMITS = OpenAPILimits(timeout=0.4, max_body=256 * 1024)
@@ -41,18 +39,6 @@ ONE = GroupVersion("one.example", "v1")
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"), "svc.default.svc")
-
-
-def source_of(*groups: str) -> Source:
-    (source,) = discovery_sources.sources(apiservice(group, service="svc") for group in groups).values()
-    return source
-
-
-def backend(server: Server, certificates: Certificates) -> Backend:
-    obj = apiservice("one.example", service="svc", port=server.port, ca=certificates.ca)
-    found = backend_for(obj, lambda namespace, name: externalname(name))
-    assert isinstance(found, Backend)
-    return found
 
 
 async def poll(
