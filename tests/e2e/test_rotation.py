@@ -43,8 +43,6 @@ class Load:
             identity=Kubeconfig(stack.kubeconfig),
             expected=lambda answer: answer.status == 200,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="load")
         self._begin = 0.0
 
@@ -53,21 +51,14 @@ class Load:
         self._thread.start()
 
     def _run(self) -> None:
-        async def work() -> None:
-            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-            await self.callers.run(fresh=2, lasting=LASTING, pause=LASTING / REQUESTS_PER_SECOND)
-
         try:
-            asyncio.run(work())
-        except asyncio.CancelledError:
-            pass
+            asyncio.run(self.callers.run(fresh=2, lasting=LASTING, pause=LASTING / REQUESTS_PER_SECOND))
         except BaseException as error:
             self.callers.failures.append(repr(error))
 
     def stop(self) -> float:
         """End the load; good answers per second."""
-        if self._loop is not None and self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        self.callers.stop()
         self._thread.join(timeout=30)
         return self.callers.answers / (time.monotonic() - self._begin)
 

@@ -68,9 +68,17 @@ class Callers:
         self.failures: list[str] = []
         self.last_served = 0
         """Serial number of the certificate that the server showed last."""
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let each caller finish what it is doing, then end; may be called from another thread.
+
+        Cancelling instead can hit a connection in the making, whose socket nobody closes then.
+        """
+        self._stopped = True
 
     async def run(self, *, fresh: int = 2, lasting: int = 2, pause: float = 0.02) -> None:
-        """Ask until cancelled: `fresh` callers by a new connection each time, `lasting` ones by kept connections."""
+        """Ask until stopped: `fresh` callers by a new connection each time, `lasting` ones by kept connections."""
         async with asyncio.TaskGroup() as group:
             for number in range(fresh):
                 group.create_task(self.keep_connecting(pause), name=f"fresh-{number}")
@@ -79,7 +87,7 @@ class Callers:
 
     async def keep_connecting(self, pause: float, headers: http1.Headers = ()) -> None:
         """A connection for each request, as kubectl has it."""
-        while True:
+        while not self._stopped:
             target = http1.Target(host="localhost", port=self._port, ssl=self._identity().context)
             try:
                 response = await http1.request(target, "GET", self._path, headers, timeout=10, max_body=MAX_BODY)
@@ -91,12 +99,12 @@ class Callers:
 
     async def keep_asking(self, pause: float) -> None:
         """One connection for as long as the identity stays the same."""
-        while True:
+        while not self._stopped:
             source, context = self._identity()
             connection = await Connection.open(self._port, context)
             self.last_served = connection.served_serial
             try:
-                while self._identity().source == source:
+                while self._identity().source == source and not self._stopped:
                     self.count(await connection.ask(self._path))
                     await asyncio.sleep(pause)
             except (ConnectionError, asyncio.IncompleteReadError) as error:
