@@ -54,17 +54,12 @@ def follow_client_pair(files: Reloader, settings: Settings, tls: UpstreamTLS, ch
     pair = settings.grafana_apiserver
     if pair.proxy_client_cert_file is None or pair.proxy_client_key_file is None:
         return
-    in_force = tls.generation
 
     def load() -> bool:
-        nonlocal in_force
-        tls.reload()
-        # Whoever else looks at the files may have been first: the generation tells what nobody has been told of yet.
-        if tls.generation == in_force:
-            return False
-        in_force = tls.generation
-        changed()
-        return True
+        replaced = tls.reload()
+        if replaced:
+            changed()
+        return replaced
 
     both = (pair.proxy_client_cert_file, pair.proxy_client_key_file)
     files.watch("proxy-client", both, load, certificates=pair.proxy_client_cert_file)

@@ -56,9 +56,9 @@ class Proxy:
         """`on_unreachable` is told the name of an APIService for each request that its backend could not be reached
         for; it must return quickly."""
         self._ssl_context = ssl_context
-        self._tls = upstream_tls or UpstreamTLS()
         limits = limits or Limits()
-        pools = Pools(tls=self._tls, local_socket=local_socket, local_address=local_address, limits=limits)
+        tls = upstream_tls or UpstreamTLS()
+        pools = Pools(tls=tls, local_socket=local_socket, local_address=local_address, limits=limits)
         self.metrics = metrics or ProxyMetrics()
         self.plane = Plane(
             authorizer=authorizer or Policy(),
@@ -165,9 +165,6 @@ class Proxy:
                 connection.expired()
             plane.pools.sweep(self.metrics)
             plane.debug = log.enabled(logging.DEBUG)
-            if self._tls.refresh():
-                log.info("client certificate towards backends replaced")
-                plane.certificates_changed()
 
 
 async def _until(done: Callable[[], bool], seconds: float) -> None:

@@ -90,11 +90,11 @@ def test_bundles_that_cannot_be_used(pki: PKI, bundle: bytes, insecure: bool, te
 @pytest.mark.parametrize(
     ("certificate", "key", "text"),
     [
-        ("missing.crt", "client.key", "cannot read the proxy client certificate"),
-        ("client.crt", "missing.key", "cannot read the proxy client key"),
-        ("client.crt", "front.key", "does not match the certificate"),
-        ("client.key", "client.key", "holds no PEM certificate"),
-        ("client.crt", "client.crt", "holds no unencrypted PEM private key"),
+        ("missing.crt", "client.key", "cannot read .*missing.crt"),
+        ("client.crt", "missing.key", "cannot read .*missing.key"),
+        ("client.crt", "front.key", "front.key does not belong to .*client.crt"),
+        ("client.key", "client.key", "client.key: not a PEM certificate"),
+        ("client.crt", "client.crt", "client.crt: not a PEM private key"),
     ],
 )
 def test_a_bad_pair_is_an_error_at_the_start(pki: PKI, certificate: str, key: str, text: str) -> None:
@@ -112,39 +112,26 @@ def test_a_new_pair_replaces_the_contexts_once_it_is_consistent(pki: PKI) -> Non
     certificate, key = pki.ca.issue(pki.directory, "pair")
     tls = UpstreamTLS(certificate, key)
     before = tls.context(_backend(pki))
-    assert not tls.refresh()
+    assert not tls.reload()
     new_certificate, new_key = pki.ca.issue(pki.directory, "successor")
     certificate.write_bytes(new_certificate.read_bytes())
-    assert not tls.refresh()
+    with pytest.raises(UpstreamTLSError, match="does not belong to"):
+        tls.reload()
     assert tls.context(_backend(pki)) is before
     # A context that has to be built meanwhile uses the pair that is consistent.
     tls.context(replace(_backend(pki), ca_bundle=authority().pem))
     key.write_bytes(new_key.read_bytes())
-    assert tls.refresh()
-    assert tls.generation == 1
-    assert tls.context(_backend(pki)) is not before
-    assert not tls.refresh()
-
-
-def test_reload_says_what_is_wrong_and_keeps_the_pair(pki: PKI) -> None:
-    certificate, key = pki.ca.issue(pki.directory, "pair")
-    tls = UpstreamTLS(certificate, key)
-    assert not tls.reload()
-    new_certificate, new_key = pki.ca.issue(pki.directory, "successor")
-    key.write_bytes(new_key.read_bytes())
-    with pytest.raises(UpstreamTLSError, match="does not match"):
-        tls.reload()
-    assert tls.generation == 0
-    certificate.write_bytes(new_certificate.read_bytes())
     assert tls.reload()
-    assert (tls.generation, tls.reload()) == (1, False)
+    assert tls.context(_backend(pki)) is not before
+    assert not tls.reload()
 
 
 def test_files_that_vanish_leave_the_pair_in_place(pki: PKI) -> None:
     certificate, key = pki.ca.issue(pki.directory, "pair")
     tls = UpstreamTLS(certificate, key)
     key.unlink()
-    assert not tls.refresh()
+    with pytest.raises(UpstreamTLSError, match="cannot read"):
+        tls.reload()
     tls.context(_backend(pki))
 
 
