@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from aggregator.access import Access
-from aggregator.api import apiservice, authentication_config, externalname, references, reviews
+from aggregator.api import apiservice, authentication_config, externalname, namespaces, references, reviews
 from aggregator.api.authentication_config import ConfigPublisher, TrustFiles, read_trust
 from aggregator.api.autoregister import AutoRegister
 from aggregator.api.availability import LocalAvailability, RemoteAvailability
@@ -18,6 +18,7 @@ from aggregator.api.completion import CompletionCheck
 from aggregator.api.desired import Mode
 from aggregator.api.discovery_fetch import DiscoveryFetcher
 from aggregator.api.discovery_manager import DiscoveryManager, DiscoverySettings
+from aggregator.api.namespaces import NamespaceMirror
 from aggregator.api.openapi_aggregator import OpenAPIAggregator
 from aggregator.api.openapi_fetch import OpenAPIFetcher
 from aggregator.api.ports import ask_status_with
@@ -87,7 +88,8 @@ class LocalServer:
         aggregating = parts.settings.feature_toggles.kubernetes_aggregator
         kinds = [apiservice.resource(time.time), externalname.RESOURCE] if aggregating else []
         own = Reviews(parts.access.authorizer, parts.access.tokens).resources()
-        self.registry = Registry([*kinds, authentication_config.RESOURCE, *own, *parts.bundled])
+        core = [authentication_config.RESOURCE, namespaces.RESOURCE]
+        self.registry = Registry([*kinds, *core, *own, *parts.bundled])
         self.verbs = Verbs(Context(store=parts.store))
         self.metrics = ServerMetrics(parts.collectors)
         self._openapi = LocalOpenAPI(self.registry, title=_TITLE, version=program_version())
@@ -135,6 +137,9 @@ class LocalServer:
         publisher = ConfigPublisher(self.client("aggregator"), self._parts.trust, read_trust)
         self._parts.hooks.add("start-cluster-authentication-info-controller", publisher.synced.wait)
         background.start("authentication config", publisher.run())
+        mirror = NamespaceMirror(self._parts.store, namespaces.stored_kinds(self.registry))
+        self._parts.hooks.add("start-system-namespaces-controller", mirror.synced.wait)
+        background.start("namespaces", mirror.run())
         if self.controllers is not None:
             self.controllers.start(background)
 

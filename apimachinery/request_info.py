@@ -52,8 +52,11 @@ def _without_name(query: Query) -> tuple[str, str]:
     return verb, pinned if pinned and _is_path_segment(pinned) else ""
 
 
-def _split_namespace(parts: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The namespace, and the parts that start at the resource."""
+def split_namespace(parts: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The namespace that the segments behind the version name, and those from the resource on.
+
+    A namespace itself is in its own namespace: `namespaces/n` names `n` and stays whole.
+    """
     if parts[0] != "namespaces" or len(parts) < 2:
         return "", parts
     if len(parts) > 2 and parts[2] not in _NAMESPACE_SUBRESOURCES:
@@ -82,7 +85,7 @@ def parse_request_info(method: str, path: str, query: Query) -> RequestInfo:
         if len(parts) < 2:
             raise ValueError(f"unable to determine kind and namespace from url, {path}")
         verb, parts = parts[0], parts[1:]
-    namespace, parts = _split_namespace(parts)
+    namespace, parts = split_namespace(parts)
     resource = parts[0]
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 and verb != "proxy" else ""

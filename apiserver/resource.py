@@ -73,6 +73,9 @@ class Resource:
     virtual_create: Callable[[CreateRequest], Awaitable[Object]] | None = None
     """For a resource without storage: answers create (and nothing else) with the complete object, such as a question
     with its answer. It may raise APIError. `verbs` must be ("create",)."""
+    unstored: Callable[[str], Object | None] | None = None
+    """What get answers for a name that is not stored, instead of 404; None for a name that cannot be. Lists and watches
+    show what is stored."""
     protobuf: Message | None = None
     """The message that clients may send instead of JSON or YAML; answers are JSON all the same."""
     description: str = ""

@@ -1,6 +1,6 @@
 """HTTP in front of the verbs: from a parsed request to a response, for every declared resource."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from apimachinery.options import (
     parse_list_options,
     parse_write_options,
 )
-from apimachinery.request_info import RequestInfo
+from apimachinery.request_info import RequestInfo, split_namespace
 from apimachinery.selectors import FieldSelector
 from apiserver.registry import Registry
 from apiserver.resource import CreateRequest, Resource, Subresource, SubresourceRequest
@@ -144,7 +144,7 @@ class Dispatcher:
     def _watch_options(call: Call) -> ListOptions:
         """A watch of one item is a watch of the collection with a field selector."""
         options = parse_list_options({**call.query, "watch": ["true"]})
-        name = next(iter(_after_resource(call.info)), "")
+        name = next(iter(_after_resource(call.info)[0]), "")
         if not name:
             return options
         if options.field_selector.empty:
@@ -218,22 +218,26 @@ class Dispatcher:
         return parse_delete_options(call.query, await read_delete_options(call.request))
 
 
-def _after_resource(info: RequestInfo) -> list[str]:
-    """The segments of the path after the resource: at most a name and a subresource mean something."""
-    parts = info.path.strip("/").split("/")[2 if info.path.startswith("/api/") else 3 :]
+def _after_resource(info: RequestInfo) -> tuple[Sequence[str], bool]:
+    """The segments of the path after the resource, and whether the resource is below a namespace.
+
+    At most a name and a subresource mean something.
+    """
+    parts: Sequence[str] = info.path.strip("/").split("/")[2 if info.path.startswith("/api/") else 3 :]
     if info.verb == "watch" and parts[0] == "watch":
         parts = parts[1:]
-    return parts[3 if info.namespace else 1 :]
+    _, rest = split_namespace(parts)
+    return rest[1:], len(rest) < len(parts)
 
 
 def _scope_fits(resource: Resource, info: RequestInfo) -> bool:
     """Namespaced items live under a namespace, cluster-scoped ones do not."""
-    named = _after_resource(info)
+    named, below_namespace = _after_resource(info)
     if len(named) > (1 if info.verb == "watch" else 2):
         return False
     if not resource.namespaced:
-        return not info.namespace
-    return bool(info.namespace) or not named
+        return not below_namespace
+    return below_namespace or not named
 
 
 def asked_of(request: Request, query: Query) -> Asked:

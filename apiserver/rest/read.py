@@ -35,10 +35,16 @@ class Reader:
     async def get(self, resource: Resource, namespace: str, name: str, resource_version: str = "") -> Stored:
         if resource_version not in ("", "0"):
             await self.wait_for(parse_revision(resource_version))
+        key = Key(resource.group_resource, namespace, name)
         try:
-            return await self._context.store.get(Key(resource.group_resource, namespace, name))
+            return await self._context.store.get(key)
         except NotFoundError:
-            raise status.not_found(resource.group_resource, name) from None
+            obj = resource.unstored(name) if resource.unstored is not None else None
+            if obj is None:
+                raise status.not_found(resource.group_resource, name) from None
+            revision = self._context.store.revision
+            obj["metadata"]["resourceVersion"] = str(revision)
+            return Stored(key, obj, revision)
 
     async def list(self, resource: Resource, namespace: str, options: ListOptions) -> Page:
         snapshot, start = await self._snapshot(resource, namespace, options)

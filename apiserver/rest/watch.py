@@ -44,10 +44,14 @@ Matches = Callable[[Object], bool]
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Where a watch begins: with the items of a snapshot (if any), then with the changes after `since`."""
+    """Where a watch begins: with the items of a snapshot (if any), then with the changes after `since`.
+
+    With `fault`, the Status that says why it cannot, it ends there.
+    """
 
     initial: Snapshot | None
     since: int | None
+    fault: Object | None = None
 
 
 class Watcher:
@@ -79,7 +83,10 @@ class Watcher:
             return _Start(snapshot, snapshot.revision)
         revision = parse_revision(version)
         if initial:
-            await self._reader.wait_for(revision)
+            try:
+                await self._reader.wait_for(revision)
+            except status.APIError as error:
+                return _Start(None, None, error.status)
             snapshot = await self._context.store.list(resource.group_resource, namespace)
             return _Start(snapshot, snapshot.revision)
         return _Start(None, revision)
@@ -151,6 +158,9 @@ class EventStream:
         try:
             # An empty batch first: the answer's head goes out at once, even when nothing happens for an hour.
             yield ()
+            if start.fault is not None:
+                yield (Output("ERROR", object=start.fault),)
+                return
             if start.initial is not None:
                 for items in _slices(start.initial.items):
                     yield [Output("ADDED", stored=item) for item in items if matches is None or matches(item.decoded())]

@@ -8,7 +8,6 @@ from typing import Any
 
 import kopf
 import pytest
-from kopf._cogs.structs.references import Insights, Resource
 
 from tests.clients.local_stack import LocalStack
 from tests.clients.matrix import EXTERNAL_NAME, Matrix
@@ -60,20 +59,12 @@ def _registry(stack: LocalStack, goodbyes: list[str]) -> kopf.OperatorRegistry:
     return registry
 
 
-async def _insights() -> Insights:
-    """What kopf waits to discover before it does anything: core namespaces, which this server does not have."""
-    insights = Insights()
-    await insights.backbone.fill(resources=[Resource(group="", version="v1", plural="namespaces")])
-    return insights
-
-
 @contextlib.asynccontextmanager
 async def _running(stack: LocalStack, namespace: str, goodbyes: list[str]) -> AsyncIterator[None]:
     stop = asyncio.Event()
     operator = kopf.operator(
         registry=_registry(stack, goodbyes),
         settings=_settings(),
-        insights=await _insights(),
         standalone=True,
         namespaces=[namespace],
         stop_flag=stop,

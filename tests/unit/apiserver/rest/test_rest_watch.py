@@ -1,5 +1,6 @@
 """Watches through HTTP."""
 
+import asyncio
 from typing import Any
 
 from tests.unit.apiserver.rest.conftest import Server
@@ -68,6 +69,36 @@ async def test_watch_list_ends_its_initial_events_with_a_bookmark(server: Server
         assert mark["type"] == "BOOKMARK"
         assert mark["object"]["kind"] == "Widget"
         assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_watch_list_of_a_revision_that_does_not_come(server: Server) -> None:
+    created = await server.call("POST", WIDGETS, widget("a"))
+    current = int(created.json()["metadata"]["resourceVersion"])
+    query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    async with server.call.watch(f"{WIDGETS}?{query}&resourceVersion={current + 100}") as stream:
+        assert stream.code == 200
+        event = await stream.event()
+        assert event["type"] == "ERROR"
+        fault = event["object"]
+        assert (fault["code"], fault["reason"]) == (504, "Timeout")
+        assert fault["message"] == f"Timeout: Too large resource version: {current + 100}, current: {current}"
+        assert [cause["reason"] for cause in fault["details"]["causes"]] == ["ResourceVersionTooLarge"]
+        assert fault["details"]["retryAfterSeconds"] == 1
+        assert await stream.event() is None
+
+
+async def test_watch_list_of_a_revision_that_comes_soon(server: Server) -> None:
+    current = int((await server.call("POST", WIDGETS, widget("a"))).json()["metadata"]["resourceVersion"])
+    query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+    asking = asyncio.create_task(_first_events(server, f"{WIDGETS}?{query}&resourceVersion={current + 1}", 2))
+    await asyncio.sleep(0.1)
+    await server.call("POST", WIDGETS, widget("b"))
+    assert await asking == [("ADDED", "a"), ("ADDED", "b")]
+
+
+async def _first_events(server: Server, target: str, count: int) -> list[tuple[str, str]]:
+    async with server.call.watch(target) as stream:
+        return [seen(await stream.event()) for _ in range(count)]
 
 
 async def test_timeout_ends_the_stream_after_a_bookmark(server: Server) -> None:
