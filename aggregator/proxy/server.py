@@ -77,6 +77,7 @@ class Proxy:
         self._http2 = Connections(application(self.plane), name="proxy-http2")
         self.learner = Learner(self.plane, client) if client is not None else None
         self._tasks: list[asyncio.Task[None]] = []
+        self._learning: asyncio.Task[None] | None = None
         self._listener: asyncio.Server | None = None
         self.addresses: tuple[tuple[str, int], ...] = ()
         """(host, port) of each listening socket, once started."""
@@ -107,8 +108,13 @@ class Proxy:
         names = [item.getsockname() for item in self._listener.sockets]
         self.addresses = tuple((name[0], name[1]) for name in names)
         self._tasks.append(loop.create_task(self._sweep(), name="proxy-sweep"))
-        if self.learner is not None:
-            self._tasks.append(loop.create_task(self.learner.run(), name="proxy-learner"))
+        self.learn()
+
+    def learn(self) -> None:
+        """Begin to learn routes; `start` does it otherwise. Who has them first never answers for lack of them."""
+        if self.learner is not None and self._learning is None:
+            self._learning = asyncio.get_running_loop().create_task(self.learner.run(), name="proxy-learner")
+            self._tasks.append(self._learning)
 
     @property
     def port(self) -> int:
@@ -118,6 +124,12 @@ class Proxy:
     def synced(self) -> bool:
         """Whether the route table has been learned."""
         return self.plane.table.complete
+
+    def announce_end(self) -> None:
+        """Serve on, but tell HTTP/1.1 clients with each response to use their connections no more: whoever heeds it
+        has no request under way when the connections are closed."""
+        self.plane.draining = True
+        self._http2.announce_end()
 
     async def stop(self, grace_seconds: float = 0.0, *, watch_grace_seconds: float = 0.0) -> None:
         """Stop accepting and finish what is in flight.

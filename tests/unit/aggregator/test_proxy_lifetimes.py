@@ -299,6 +299,22 @@ async def test_stopping_finishes_what_is_in_flight(pki: PKI) -> None:
             await asyncio.open_connection("127.0.0.1", front.port)
 
 
+@pytest.mark.parametrize("path", ["/apis/test/v1/things", "/apis/other/v1/things"], ids=["forwarded", "own answer"])
+@on_uvloop
+async def test_an_announced_end_serves_on_and_asks_clients_to_leave(pki: PKI, path: str) -> None:
+    async with (
+        backend(answering(answer(b"ok")), pki.server_context("backend")) as served,
+        proxy(pki, [apiservice(served.port, pki.ca.pem)]) as front,
+        client(pki, front) as caller,
+    ):
+        assert (await caller.get(path)).all("connection") == []
+        front.announce_end()
+        assert (await caller.get(path)).all("connection") == ["close"]
+        assert await caller.closed()
+        async with client(pki, front) as later:
+            assert (await later.get(path)).all("connection") == ["close"]
+
+
 @on_uvloop
 async def test_stopping_breaks_off_what_does_not_finish(pki: PKI) -> None:
     async with (
