@@ -9,6 +9,7 @@ from aggregator import reloads, trust
 from aggregator.access import Access
 from aggregator.base import Base
 from aggregator.bootstrap import Credentials
+from aggregator.observe.build import Observation
 from aggregator.proxy.routes import RouteTable
 from aggregator.proxy.server import Proxy
 from aggregator.settings import Settings
@@ -31,7 +32,7 @@ def build(
     base: Base, credentials: Credentials, files: Reloader, *, access: Access, tls: UpstreamTLS, socket: Path
 ) -> Proxy:
     """A proxy that is not started yet; its local API server listens on `socket`. `files` is made to follow what the
-    proxy stands on. Raises one of START_ERRORS."""
+    proxy stands on. Raises one of START_ERRORS, or StartError."""
     settings = base.settings
     trusted = trust.load(settings, credentials)
     proxy = Proxy(
@@ -47,11 +48,22 @@ def build(
     base.collectors.register(proxy.metrics)
     access.on_policy_change(proxy.plane.policy_changed)
     base.background.start("access", access.run())
+    _observe(base, proxy)
     reloads.follow_front_door(files, credentials, settings, trusted, proxy.plane.identities_changed)
     reloads.follow_client_pair(files, settings, tls, proxy.plane.certificates_changed)
     if proxy.learner is None:
         proxy.plane.install(RouteTable.build([], []))
     return proxy
+
+
+def _observe(base: Base, proxy: Proxy) -> None:
+    """Have requests recorded. What is waiting is written after the proxy has stopped, which is registered later."""
+    observation = Observation(base.settings, base.collectors)
+    base.stack.push_async_callback(observation.stop)
+    proxy.plane.observer = observation.observer
+    observation.on_policy_change(proxy.plane.policy_changed)
+    if observation.follows_policy:
+        base.background.start("audit policy", observation.run())
 
 
 def _client(settings: Settings, socket: Path) -> HttpListWatch | None:

@@ -101,7 +101,7 @@ def configure(level: str = "info", format: Format = "logfmt", stream: TextIO | N
     if format not in ("logfmt", "json"):
         raise ValueError(f"unknown log format {format!r}: expected logfmt or json")
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(_JSONFormatter() if format == "json" else _LogfmtFormatter())
+    handler.setFormatter(_Formatter(format))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -126,7 +126,7 @@ def is_secret(name: str) -> bool:
 def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """The fields of a record in order of output, masked; values are JSON scalars."""
     fields: dict[str, Any] = {
-        "ts": _timestamp(record.created),
+        "ts": timestamp(record.created),
         "level": record.levelname.lower(),
         "logger": record.name,
         "msg": mask_text(record.getMessage()),
@@ -141,7 +141,8 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return fields
 
 
-def _timestamp(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
+    """The form of `ts`: UTC, RFC 3339, milliseconds."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
@@ -177,16 +178,22 @@ def _quoted(text: str) -> str:
     return _LINE_BREAKING.sub(lambda match: f"\\u{ord(match.group()):04x}", encoded)
 
 
-class _LogfmtFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        parts = []
-        for name, value in _fields_of(record).items():
-            text = _text(value)
-            bare = name != "msg" and _BARE.fullmatch(text)
-            parts.append(f"{name}={text}" if bare else f"{name}={_quoted(text)}")
-        return " ".join(parts)
+def line(fields: Mapping[str, str | int | float | bool | None], format: Format) -> str:
+    """One line of the given fields, without its end. Nothing is masked here."""
+    if format == "json":
+        return json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
+    parts = []
+    for name, value in fields.items():
+        text = _text(value)
+        bare = name != "msg" and _BARE.fullmatch(text)
+        parts.append(f"{name}={text}" if bare else f"{name}={_quoted(text)}")
+    return " ".join(parts)
 
 
-class _JSONFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    def __init__(self, format: Format) -> None:
+        super().__init__()
+        self._format = format
+
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_fields_of(record), ensure_ascii=True, separators=(",", ":"))
+        return line(_fields_of(record), self._format)

@@ -13,6 +13,7 @@ from aggregator.proxy.endpoint import Dial
 from aggregator.proxy.failures import CONTEXT_DEADLINE, Overloaded, describe
 from aggregator.proxy.headers import ResponseHead
 from aggregator.proxy.metrics import RouteCounters
+from aggregator.proxy.observer import Record
 from aggregator.proxy.plane import Plane, log
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
 from aggregator.proxy.target import Target
@@ -44,6 +45,7 @@ class ClientSide:
         "long_running",
         "method",
         "plane",
+        "record",
         "remote",
         "request_complete",
         "retried",
@@ -76,6 +78,8 @@ class ClientSide:
         self.retried = False
         self.remote = False
         self.code = 0
+        self.record: Record | None = None
+        """What an observer knows of the exchange; None without one."""
         self._replay: bytes | None = None
         self._counters: RouteCounters | None = None
         self._began = 0.0
@@ -222,7 +226,7 @@ class ClientSide:
     def upstream_connected(self, connection: UpstreamConnection) -> None:
         self.dial = None
         self.upstream = connection
-        connection.begin(self)
+        connection.begin(self if self.record is None else self.record.tap(self, connection))
         if self._write_blocked:
             connection.pause()
         self._upstream_open()
@@ -246,6 +250,8 @@ class ClientSide:
     def reply(self, answer: Reply) -> None:
         """Answer the current request ourselves."""
         self._drop_upstream()
+        if self.record is not None:
+            self.record.replied(answer)
         if answer.terminated and answer.target is not None:
             self.plane.metrics.terminated(answer.target, answer.code)
         if answer.close or self.plane.draining or not self.request_complete or self.upgrade:
@@ -300,6 +306,10 @@ class ClientSide:
             counters.observe(self.method, self.code, now - self._began, not self.long_running)
             if plane.debug:
                 self._log_request(now - self._began)
+            record = self.record
+            if record is not None:
+                self.record = None
+                record.finish(self.code, now - self._began)
         return now
 
     def _close(self) -> None:

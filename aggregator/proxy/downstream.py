@@ -248,6 +248,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         self._start(b"GET", False, False)
         self.audit_id = self.plane.audit_ids.next()
         self.request_complete = True
+        self._observed(b"-", b"-", "1.1")
         self.reply(answer)
 
     def _too_large(self, target: bytes, fields: Headers) -> bool:

@@ -8,14 +8,21 @@ from aggregator.proxy.headers import ResponseHead
 class Exchange(Protocol):
     """One request in progress. Every method is called on the event loop, from a transport's callback."""
 
-    head_request: bool
-    """The method is HEAD: the response has no body whatever its fields say."""
-    request_complete: bool
-    """The whole request was handed to the upstream connection."""
-    upgrade: bool
-    """The request asks for a switch of protocols."""
-    long_running: bool
-    """A watch or the like: it may last for ever."""
+    @property
+    def head_request(self) -> bool:
+        """The method is HEAD: the response has no body whatever its fields say."""
+
+    @property
+    def request_complete(self) -> bool:
+        """The whole request was handed to the upstream connection."""
+
+    @property
+    def upgrade(self) -> bool:
+        """The request asks for a switch of protocols."""
+
+    @property
+    def long_running(self) -> bool:
+        """A watch or the like: it may last for ever."""
 
     def response_informational(self, code: int, head: ResponseHead) -> None:
         """A 1xx response; the final one follows."""

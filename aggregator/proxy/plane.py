@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aggregator.proxy import wire
 from aggregator.proxy.balancer import Upstream
@@ -16,12 +16,15 @@ from aggregator.proxy.pool import Pools
 from aggregator.proxy.routes import Route, RouteTable
 from aggregator.proxy.target import REQUEST_SECONDS
 from aggregator.upstream.tls import UpstreamTLSError
-from apimachinery.authorization import Authorizer, Undecided
+from apimachinery.authorization import ANONYMOUS_USER, Authorizer, Undecided
 from apimachinery.identity import User
 from apiserver import logs
 from apiserver.auth import bearer
 from apiserver.auth.outcome import AuthenticationFailed
 from apiserver.auth.tokens import Tokens
+
+if TYPE_CHECKING:
+    from aggregator.proxy.observer import Observer
 
 log = logs.get("aggregator.proxy")
 
@@ -90,14 +93,26 @@ class Plan:
         "long_running",
         "method",
         "prefix",
+        "raw_target",
         "replayable",
         "route_name",
         "seconds",
         "target",
         "upstream",
+        "user",
+        "wanted",
     )
 
-    def __init__(self, method: bytes, forward: Forward, upstream: Upstream, counters: RouteCounters, prefix: bytes):
+    def __init__(
+        self,
+        method: bytes,
+        raw_target: bytes,
+        user: User,
+        forward: Forward,
+        upstream: Upstream,
+        counters: RouteCounters,
+        prefix: bytes,
+    ) -> None:
         self.method = method
         self.target = forward.target
         self.route_name = forward.route.name
@@ -108,6 +123,10 @@ class Plan:
         self.replayable = method != b"DELETE"
         self.long_running = forward.target.long_running
         self.seconds = seconds_allowed(forward)
+        self.raw_target = raw_target
+        self.user = user
+        self.wanted: object = None
+        """What the audit policy says about it, once it was asked."""
 
 
 def seconds_allowed(forward: Forward) -> float:
@@ -156,6 +175,8 @@ class Plane:
         self.draining = False
         self.debug = False
         """Whether each request is logged; looked up once per sweep."""
+        self.observer: Observer | None = None
+        """Told of every request; None costs one look per request."""
         self._identities: dict[bytes | None, tuple[float, Identity]] = {}
 
     def install(self, table: RouteTable) -> None:
@@ -181,12 +202,16 @@ class Plane:
 
         An Undecided has to be waited for, and the same asked again.
         """
+        caller = self.caller(identity, head)
+        if not isinstance(caller, Identity):
+            return caller
+        return decide(self.table, self.authorizer, caller, method, raw_target, head.impersonation)
+
+    def caller(self, identity: Identity, head: RequestHead) -> Identity | Undecided:
+        """Who makes a request, before any impersonation; `identity` is what its connection says."""
         if identity.user is None and self.reads_tokens and (head.authorization or head.websocket_protocols):
-            found = self._by_token(identity, head)
-            if not isinstance(found, Identity):
-                return found
-            identity = found
-        return decide(self.table, self.authorizer, identity, method, raw_target, head.impersonation)
+            return self._by_token(identity, head)
+        return identity
 
     def _by_token(self, identity: Identity, head: RequestHead) -> Identity | Undecided:
         try:
@@ -245,7 +270,8 @@ class Plane:
             return None
         counters = self.metrics.route(forward.route.name)
         prefix = wire.request_prefix(method, raw_target, forward, upstream.authority)
-        plan = Plan(method, forward, upstream, counters, prefix)
+        user = identity.user or ANONYMOUS_USER
+        plan = Plan(method, raw_target, user, forward, upstream, counters, prefix)
         if forward.lasting and len(line) <= _REMEMBERED_LINE:
             if len(self.plans) >= _REMEMBERED:
                 self.plans.clear()

@@ -9,6 +9,7 @@ from aggregator.proxy.balancer import Upstream
 from aggregator.proxy.client_side import ClientSide
 from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, text
 from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
+from aggregator.proxy.observer import Record
 from aggregator.proxy.plane import Plan, Plane, seconds_allowed
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE
 from apimachinery.authorization import Undecided
@@ -122,6 +123,8 @@ class RequestSide(ClientSide):
             plane.metrics.long_running += 1
         self.deadline = now + plan.seconds
         self.audit_id = audit_id = plane.audit_ids.next()
+        if plane.observer is not None:
+            self.record = plane.observer.plain(plane, plan, audit_id, self._peer, lines)
         block = b"\r\n".join((plan.prefix, self._forwarded_for, b"Audit-ID: " + audit_id, *lines, b"\r\n"))
         self._block = block
         self._replay = block if plan.replayable else None
@@ -131,7 +134,7 @@ class RequestSide(ClientSide):
             self.dial = plan.upstream.dial(self, long_running=plan.long_running)
             return
         self.upstream = upstream
-        upstream.begin(self)
+        upstream.begin(self if self.record is None else self.record.tap(self, upstream))
         if self._write_blocked:
             upstream.pause()
         upstream.transport.write(block)
@@ -146,6 +149,7 @@ class RequestSide(ClientSide):
         head = plane.rules.request(fields)
         self.request_complete = not (head.chunked or head.content_length > 0)
         self.audit_id = head.audit_id if head.audit_id and sane_audit_id(head.audit_id) else plane.audit_ids.next()
+        record = self._observed(method, raw_target, version) if plane.observer is not None else None
         error = head.framing_error(version)
         if error is not None:
             self.reply(text(400, f"400 Bad Request: {error}", close=True))
@@ -159,6 +163,8 @@ class RequestSide(ClientSide):
         else:
             identity = self._identity_at(now)
         verdict = plane.verdict(identity, head, method, raw_target)
+        if record is not None and isinstance(verdict, Forward | Reply):
+            record.decided(plane, identity, head, verdict)
         if isinstance(verdict, Forward):
             found = plane.upstream(verdict.route)
             if isinstance(found, Reply):
@@ -171,6 +177,14 @@ class RequestSide(ClientSide):
             pending = Pending(method, raw_target, fields, version, keep_alive)
             pending.began = self._began
             self._wait(pending, verdict)
+
+    def _observed(self, method: bytes, raw_target: bytes, version: str) -> Record | None:
+        """The record of the request whose head is here; one that had to wait for its decision has it already."""
+        if self.record is None and self.plane.observer is not None:
+            self.record = self.plane.observer.begin(self.audit_id, self._peer, method, raw_target, version)
+        if self.record is not None:
+            self.record.audit_id = self.audit_id
+        return self.record
 
     # A decision that needs an answer from elsewhere
 
@@ -273,12 +287,14 @@ class RequestSide(ClientSide):
             self.dial = backend.dial(self, dedicated=upgrade, long_running=self.long_running)
         else:
             self.upstream = upstream
-            upstream.begin(self)
+            upstream.begin(self if self.record is None else self.record.tap(self, upstream))
             if self._write_blocked:
                 upstream.pause()
 
     def _request_body(self, data: bytes) -> None:
         if self.state == ACTIVE:
+            if self.record is not None and self.record.request_body is not None:
+                self.record.request_body.add(data)
             if self._chunk_in:
                 self._to_upstream += (b"%x\r\n" % len(data), data, b"\r\n")
             else:

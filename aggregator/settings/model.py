@@ -12,6 +12,7 @@ from aggregator.settings.values import (
     File,
     Headers,
     Items,
+    LogPath,
     Named,
     OptionalPath,
     Parser,
@@ -196,6 +197,63 @@ class Authorization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Who did what (aggregator.md 8.8). The names of the `log_` keys are those of kube-apiserver's flags."""
+
+    policy_file: File
+    """An audit.k8s.io/v1 Policy, YAML. Default empty: nothing is audited."""
+
+    log_path: LogPath
+    """Where events go; `-` is standard output. Default `-`."""
+
+    log_maxsize: Annotated[int, Parser(values.integer(0, 1024 * 1024))]
+    """Megabytes of the file before it is rotated. Default 100; 0 never rotates."""
+
+    log_maxbackup: Annotated[int, Parser(values.integer(0, 100000))]
+    """Rotated files that are kept. Default 10, so that the disk does not fill; 0 keeps all."""
+
+    log_maxage: Annotated[int, Parser(values.integer(0, 100000))]
+    """Days that they are kept. Default 0: for ever."""
+
+    max_body_bytes: Annotated[int, Parser(values.integer(0, 16 * 1024 * 1024))]
+    """Largest body that is recorded at the levels Request and RequestResponse. Default 65536."""
+
+    queue: Annotated[int, Parser(values.integer(1, 10_000_000))]
+    """Events that may wait to be written. Default 10000, as in Kubernetes."""
+
+    when_full: Annotated[str, Parser(values.choice("drop", "block"))]
+    """What happens then: `drop` (default) loses events and counts them, `block` stops all requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLog:
+    """One line for each finished request, in the format of [log]."""
+
+    path: LogPath
+    """Where lines go; `-` is standard output. Default empty: nowhere."""
+
+    maxsize: Annotated[int, Parser(values.integer(0, 1024 * 1024))]
+    """Megabytes of the file before it is rotated. Default 100; 0 never rotates."""
+
+    maxbackup: Annotated[int, Parser(values.integer(0, 100000))]
+    """Rotated files that are kept. Default 10; 0 keeps all."""
+
+    maxage: Annotated[int, Parser(values.integer(0, 100000))]
+    """Days that they are kept. Default 0: for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """Spans for OpenTelemetry; needs the extra `otel`."""
+
+    otlp_endpoint: Annotated[str, Parser(values.optional_http_url)]
+    """Collector that takes OTLP over HTTP, e.g. http://localhost:4318. Default empty: no spans."""
+
+    sampling_ratio: Annotated[float, Parser(values.ratio)]
+    """Share of requests that are traced when no traceparent says whether to. Default 0.01."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GrafanaAPIServer:
     proxy_client_cert_file: File
     """Client certificate shown to servers behind the aggregator, PEM. Default empty: none is shown."""
@@ -268,6 +326,9 @@ class Settings:
     authentication: Authentication
     oidc: OIDC
     authorization: Authorization
+    audit: Audit
+    access_log: AccessLog
+    tracing: Tracing
     grafana_apiserver: Annotated[GrafanaAPIServer, Named("grafana-apiserver")]
     availability: Availability
     feature_toggles: FeatureToggles

@@ -39,10 +39,13 @@ def _check_remote_services(loaded: Loaded) -> None:
 def _access_fault(loaded: Loaded) -> str:
     # Imported here: it needs a good part of the server, which the other commands start faster without.
     from aggregator import access
+    from aggregator.observe import build
+    from apiserver.auth.yaml_fields import FileError
 
     try:
         access.check(loaded.settings)
-    except access.AccessError as error:
+        build.check(loaded.settings)
+    except (access.AccessError, FileError) as error:
         return str(error)
     return ""
 

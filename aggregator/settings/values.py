@@ -148,6 +148,31 @@ def optional_https_url(text: str) -> str:
     return text
 
 
+def optional_http_url(text: str) -> str:
+    """An http or https URL with an optional path, as given; empty for none."""
+    if not text:
+        return ""
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username is not None:
+        raise ValueError("not a URL without query, such as http://localhost:4318")
+    return text
+
+
+def log_path(text: str) -> str:
+    """An absolute path, `-` for standard output, or empty for none."""
+    return text if text in ("", "-") else str(required_path(text))
+
+
+def ratio(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def signing_algs(text: str) -> tuple[str, ...]:
     found = items(text)
     known = [f"{kind}{bits}" for kind in ("RS", "ES", "PS") for bits in (256, 384, 512)]
@@ -172,5 +197,6 @@ Text = Annotated[str, Parser(str)]
 Headers = Annotated[tuple[str, ...], Parser(headers)]
 BindAddress = Annotated[str, Parser(bind_address)]
 Directory = Annotated[Path, Parser(required_path)]
+LogPath = Annotated[str, Parser(log_path)]
 OptionalPath = Annotated[Path | None, Parser(optional_path)]
 File = Annotated[Path | None, Parser(optional_path, reads_file=True)]

@@ -73,6 +73,18 @@ def test_defaults(tmp_path: Path) -> None:
             webhook_authorized_seconds=300,
             webhook_unauthorized_seconds=30,
         ),
+        audit=model.Audit(
+            policy_file=None,
+            log_path="-",
+            log_maxsize=100,
+            log_maxbackup=10,
+            log_maxage=0,
+            max_body_bytes=65536,
+            queue=10000,
+            when_full="drop",
+        ),
+        access_log=model.AccessLog(path="", maxsize=100, maxbackup=10, maxage=0),
+        tracing=model.Tracing(otlp_endpoint="", sampling_ratio=0.01),
         grafana_apiserver=model.GrafanaAPIServer(
             proxy_client_cert_file=None,
             proxy_client_key_file=None,

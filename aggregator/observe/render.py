@@ -1,0 +1,73 @@
+"""Pieces of records as text, shared by the audit log, the access log and the traces. Pure."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from apiserver.logs import MASK, is_secret
+
+_TRACEPARENT: Final = re.compile(rb"(?i:traceparent):[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_ZERO_TRACE: Final = b"0" * 32
+_ZERO_SPAN: Final = b"0" * 16
+
+
+def uri(raw_target: bytes) -> str:
+    """A request target as it came, without the values of query parameters whose name says secret."""
+    text = raw_target.decode("utf-8", "backslashreplace")
+    path, mark, query = text.partition("?")
+    if not mark:
+        return text
+    parts = []
+    for part in query.split("&"):
+        name, equals, value = part.partition("=")
+        parts.append(f"{name}={MASK}" if equals and value and is_secret(name) else part)
+    return f"{path}?{'&'.join(parts)}"
+
+
+def field(lines: Sequence[bytes], name: bytes) -> str:
+    """The first value of a header field, `name` in lower case with its colon; empty when there is none."""
+    size = len(name)
+    for line in lines:
+        if line[:size].lower() == name:
+            return line[size:].strip().decode("utf-8", "replace")
+    return ""
+
+
+def traceparent(lines: Sequence[bytes]) -> tuple[int, bytes, bytes, int] | None:
+    """Position, trace id, parent id and flags of a valid traceparent (W3C Trace Context 3.2); None without one."""
+    for position, line in enumerate(lines):
+        if line[:12].lower() != b"traceparent:":
+            continue
+        match = _TRACEPARENT.match(line)
+        if match is None:
+            return None
+        version, trace, parent, flags = match.groups()
+        rest = line[match.end() :].strip()
+        # Version 00 ends here; a later one may go on after a dash; ff is no version.
+        if version == b"ff" or (rest and (version == b"00" or not rest.startswith(b"-"))):
+            return None
+        if trace == _ZERO_TRACE or parent == _ZERO_SPAN:
+            return None
+        return position, trace, parent, int(flags, 16)
+    return None
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339, UTC, microseconds, as the originals write them."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def addresses(forwarded_for: bytes, peer: bytes) -> list[str]:
+    """The client's address as far as it is known: what proxies said on the way, then who is connected."""
+    found = []
+    for part in forwarded_for.decode("latin-1").split(","):
+        try:
+            found.append(str(ipaddress.ip_address(part.strip())))
+        except ValueError:
+            continue
+    last = peer.decode("latin-1")
+    if not found or found[-1] != last:
+        found.append(last)
+    return found
