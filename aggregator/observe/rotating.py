@@ -12,11 +12,12 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 _MODE = 0o600
 _STAMP = re.compile(r"-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}")
+_STAMP_FORMAT = "-%Y-%m-%dT%H-%M-%S.%f"
 _DAY_SECONDS = 86400
 
 
@@ -87,14 +88,13 @@ class RotatingFile:
             os.close(directory)
 
     def _backup_name(self) -> Path:
-        moment = time.time()
-        while True:
-            stamp = datetime.fromtimestamp(moment, UTC)
-            text = f"{stamp:%Y-%m-%dT%H-%M-%S}.{stamp.microsecond // 1000:03d}"
-            name = self._path.with_name(f"{self._path.stem}-{text}{self._path.suffix}")
-            if not name.exists():
-                return name
-            moment += 0.001
+        """A name that sorts behind those of all other backups, even when the clock does not go on."""
+        moment = datetime.now(UTC)
+        newest = max(self._backups(), default=None)
+        if newest is not None:
+            stamp = newest.name[len(self._path.stem) :].removesuffix(self._path.suffix)
+            moment = max(moment, datetime.strptime(f"{stamp}+0000", f"{_STAMP_FORMAT}%z") + timedelta(milliseconds=1))
+        return self._path.with_name(f"{self._path.stem}{moment.strftime(_STAMP_FORMAT)[:-3]}{self._path.suffix}")
 
     def _prune(self) -> None:
         backups = sorted(self._backups(), reverse=True)

@@ -107,8 +107,9 @@ class Answer:
 class LocalStack:
     """An aggregator that has registered one example API server, both with data directories below `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, extra_settings: str = "") -> None:
         self.directory = directory
+        self._extra_settings = extra_settings
         self.port, self.metrics_port, self.example_port = free_ports(3)
         self.pki = directory / "pki"
         self._programs: dict[str, Running] = {}
@@ -148,6 +149,7 @@ class LocalStack:
                 data=self.directory / "data",
                 services=services,
             )
+            + self._extra_settings
         )
         self._start("example-apiserver", self._example_arguments())
         self._start("aggregator", ["serve", f"--config={settings}"])
