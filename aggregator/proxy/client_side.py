@@ -241,9 +241,8 @@ class ClientSide:
             self._counters.connect_errors += 1
         if self.remote:
             self.plane.on_unreachable(self.route_name)
-        cause = describe(error, dial.where)
         prefix = "error dialing backend: " if self.upgrade else UNREACHABLE
-        self.reply(text(503, prefix + cause))
+        self.reply(text(503, prefix + describe(error, dial.where)))
 
     # Ends
 
@@ -305,7 +304,7 @@ class ClientSide:
                 plane.metrics.long_running -= 1
             counters.observe(self.method, self.code, now - self._began, not self.long_running)
             if plane.debug:
-                self._log_request(now - self._began)
+                log.debug("request", **self._facts(), seconds=round(now - self._began, 6))
             record = self.record
             if record is not None:
                 self.record = None
@@ -372,9 +371,6 @@ class ClientSide:
 
     def _log_failure(self, event: str, cause: str) -> None:
         log.warning(event, **self._facts(), error=cause)
-
-    def _log_request(self, seconds: float) -> None:
-        log.debug("request", **self._facts(), seconds=round(seconds, 6))
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -15,8 +15,9 @@ from aggregator.proxy.answers import CLIENT_CLOSED
 from aggregator.proxy.decide import Reply, text
 from aggregator.proxy.headers import Headers
 from aggregator.proxy.lines import plain_request
+from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plane
-from aggregator.proxy.request_side import Pending, RequestSide
+from aggregator.proxy.request_side import RequestSide
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
 
 _PLAIN_BYTES = 16 * 1024

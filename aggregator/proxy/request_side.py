@@ -10,6 +10,7 @@ from aggregator.proxy.client_side import ClientSide
 from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, text
 from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.observer import Record
+from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plan, Plane, seconds_allowed
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE
 from apimachinery.authorization import Undecided
@@ -17,39 +18,6 @@ from apimachinery.authorization import Undecided
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 METHOD_REFUSED = text(405, "405 Method Not Allowed", close=True)
-
-
-class Pending:
-    """A request that waits: a pipelined one for its turn, another for the decision about it.
-
-    `refusal` stands for one that cannot be served.
-    """
-
-    __slots__ = (
-        "began",
-        "body",
-        "complete",
-        "headers",
-        "keep_alive",
-        "method",
-        "refusal",
-        "target",
-        "trailers",
-        "version",
-    )
-
-    def __init__(self, method: bytes, target: bytes, headers: Headers, version: str, keep_alive: bool) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.version = version
-        self.keep_alive = keep_alive
-        self.body: list[bytes] = []
-        self.trailers: Headers = []
-        self.complete = False
-        self.refusal: Reply | None = None
-        self.began = 0.0
-        """When it was first looked at; 0 before that."""
 
 
 class RequestSide(ClientSide):
