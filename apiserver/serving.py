@@ -20,6 +20,7 @@ from hypercorn.config import Config
 
 from apiserver import logs
 from apiserver.connection import AbortResponse, ASGIApp, Connection, Context, Message, Receive, Scope, Send
+from apiserver.peer import peer_certificate
 
 __all__ = [
     "ASGIApp",
@@ -70,8 +71,7 @@ class Connections:
         if not self._accepting:
             writer.transport.abort()
             return
-        tls = writer.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        certificate = peer_certificate(writer.get_extra_info("ssl_object"))
         shared = {"peer_certificate": certificate, **(state or {})}
         connection = Connection(self._app, self._config, self._context, shared, reader, writer)
         task = asyncio.get_running_loop().create_task(connection.run(), name=f"{self._name}-connection")

@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from apiserver import any_client, logs
+
 ALPN_HTTP1_FIRST = ("http/1.1", "h2")
 ALPN_HTTP2_FIRST = ("h2", "http/1.1")
+
+
+log = logs.get("tls")
 
 
 class TLSConfigError(Exception):
@@ -23,18 +28,28 @@ def server_context(
 ) -> ssl.SSLContext:
     """A context that serves `cert_file` and asks clients for a certificate when there are client CAs.
 
-    A client need not present one, but one that is not issued under the union of the CAs ends the handshake: which CA
-    may vouch for what is decided per request (aggregator.md 8.2). `alpn` is in the server's order of preference.
+    A client need not present one. Whatever it presents is let in where that can be had (`any_client`); elsewhere it
+    ends the handshake unless one of the CAs has issued it. Who may vouch for what is decided per connection
+    (aggregator.md 8.2). `alpn` is in the server's order of preference.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    load_identity(context, cert_file, key_file)
-    for file in client_ca_files:
-        load_authorities(context, file)
-    if client_ca_files:
-        context.verify_mode = ssl.CERT_OPTIONAL
-    context.set_alpn_protocols(list(alpn))
+
+    def build() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        load_identity(context, cert_file, key_file)
+        for file in client_ca_files:
+            load_authorities(context, file)
+        if client_ca_files:
+            context.verify_mode = ssl.CERT_OPTIONAL
+        context.set_alpn_protocols(list(alpn))
+        return context
+
+    if not client_ca_files:
+        return build()
+    context, lenient = any_client.let_in(build(), build)
+    if not lenient:
+        log.warning("clients with an untrusted certificate are refused in the handshake, not with 401")
     return context
 
 

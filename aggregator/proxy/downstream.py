@@ -19,6 +19,7 @@ from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plane
 from aggregator.proxy.request_side import RequestSide
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
+from apiserver.peer import peer_certificate
 
 _PLAIN_BYTES = 16 * 1024
 """Larger heads are unusual enough for the parser."""
@@ -50,9 +51,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         plane.connections.add(self)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0].encode() if isinstance(peer, tuple) else b"127.0.0.1"
-        tls = transport.get_extra_info("ssl_object")
-        if tls is not None:
-            self._certificate = tls.getpeercert(binary_form=True)
+        self._certificate = peer_certificate(transport.get_extra_info("ssl_object"))
         self._forwarded_for = b"X-Forwarded-For: " + self._peer
         self._per_request_identity = plane.authenticator.reads_headers(self._certificate)
         self.deadline = time.monotonic() + plane.limits.idle_seconds

@@ -5,19 +5,25 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
 from apimachinery.identity import User
+from apiserver.auth import chain
 from apiserver.auth.revocation import RevocationLists
+from apiserver.peer import intermediates
 from apiserver.tls import TLSConfigError
 
 UID_OID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _REMEMBERED = 4096
+_REMEMBERED_INTERMEDIATES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,11 @@ class Untrusted:
     """Why a certificate does not count."""
 
     reason: str
+
+
+UNKNOWN_AUTHORITY: Final = Untrusted("certificate signed by unknown authority")
+REVOKED: Final = Untrusted("certificate has been revoked")
+WEAK: Final = Untrusted("certificate has a weak key or signature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,8 @@ class Trusted:
     fingerprint: str
     periods: tuple[tuple[float, float], ...]
     """From and until when (epoch seconds) it counts, for each certificate in the bundle that has issued it."""
+    issuers: tuple[x509.Certificate, ...] = ()
+    """The intermediates that lead to the bundle."""
 
 
 def load_bundle(path: Path) -> list[x509.Certificate]:
@@ -55,8 +68,9 @@ def load_bundle(path: Path) -> list[x509.Certificate]:
 class CertificateVerifier:
     """Decides whether a certificate was issued under a bundle; remembers its decisions.
 
-    TLS has verified the chain against the union of all authorities already; this tells which of them it was, so only
-    direct issue by a certificate of the bundle counts. What `crl_file` lists does not. `now` is in epoch seconds.
+    TLS has proved that the peer holds the key, and nothing more: every rule about the certificate is applied here. It
+    was issued by a certificate of the bundle, or by intermediates that came with it (`peer.PeerCertificate`). What
+    `crl_file` lists does not count. `now` is in epoch seconds.
     """
 
     def __init__(self, ca_file: Path, now: Callable[[], float] = time.time, *, crl_file: Path | None = None) -> None:
@@ -64,6 +78,8 @@ class CertificateVerifier:
         self._crl_file = crl_file
         self._now = now
         self._known: OrderedDict[bytes, Trusted | Untrusted] = OrderedDict()
+        self._intermediates: OrderedDict[bytes, x509.Certificate] = OrderedDict()
+        """Those that led to the bundle: a resumed TLS session brings only the client's own certificate."""
         self._authorities = load_bundle(ca_file)
         self._revoked = self._read_revoked(self._authorities)
 
@@ -83,6 +99,7 @@ class CertificateVerifier:
             return False
         self._authorities, self._revoked = authorities, revoked
         self._known.clear()
+        self._intermediates.clear()
         return True
 
     def _read_revoked(self, authorities: Sequence[x509.Certificate]) -> RevocationLists:
@@ -91,38 +108,92 @@ class CertificateVerifier:
         return RevocationLists.read(self._crl_file, authorities)
 
     def verify(self, der: bytes) -> Trusted | Untrusted:
-        self._revoked.warn_outdated(self._now())
-        digest = hashlib.sha256(der).digest()
+        """The verdict on a certificate in DER, with what came along if it is a PeerCertificate."""
+        now = self._now()
+        self._revoked.warn_outdated(now)
+        offered = intermediates(der)
+        digest = hashlib.sha256(b"".join((der, *offered))).digest()
         found = self._known.get(digest)
         if found is None:
             found = judge(der, self._authorities, self._revoked)
-            self._known[digest] = found
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        if isinstance(found, Trusted):
-            now = self._now()
-            if not any(start <= now <= end for start, end in found.periods):
-                return Untrusted("certificate or its authority has expired or is not yet valid")
+            if found == UNKNOWN_AUTHORITY and (offered or self._intermediates):
+                found = self._through(der, offered, now)
+            self._remember(digest, found)
+        if isinstance(found, Trusted) and not any(start <= now <= end for start, end in found.periods):
+            return Untrusted("certificate or its authority has expired or is not yet valid")
         return found
+
+    def _remember(self, digest: bytes, found: Trusted | Untrusted) -> None:
+        # With intermediates the dates are part of the verdict, so a refusal may be outdated later.
+        if found == UNKNOWN_AUTHORITY and self._intermediates:
+            return
+        self._known[digest] = found
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _through(self, der: bytes, offered: Sequence[bytes], now: float) -> Trusted | Untrusted:
+        if len(offered) > chain.MOST_INTERMEDIATES:
+            return Untrusted("too many certificates")
+        try:
+            sent = [x509.load_der_x509_certificate(one) for one in offered]
+        except ValueError as error:
+            return Untrusted(f"an intermediate certificate cannot be read: {error}")
+        verdict = judge_path(der, self._authorities, [*sent, *self._intermediates.values()], self._revoked, now)
+        if isinstance(verdict, Trusted):
+            for one in verdict.issuers:
+                self._intermediates[one.fingerprint(hashes.SHA256())] = one
+            while len(self._intermediates) > _REMEMBERED_INTERMEDIATES:
+                self._intermediates.popitem(last=False)
+        return verdict
 
 
 def judge(
     der: bytes, authorities: Sequence[x509.Certificate], revoked: RevocationLists | None = None
 ) -> Trusted | Untrusted:
-    """The verdict on a certificate, its dates apart."""
+    """The verdict on a certificate that an authority has issued itself, its dates apart."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         # A certificate that is in the bundle itself is trusted like one issued under it, as in Go.
         issuers = [one for one in authorities if one == certificate or _issued(certificate, one)]
         if not issuers:
-            return Untrusted("certificate signed by unknown authority")
+            return UNKNOWN_AUTHORITY
         if revoked is not None and revoked.lists(certificate, issuers):
-            return Untrusted("certificate has been revoked")
-        if not _for_clients(certificate):
-            return Untrusted("certificate specifies an incompatible key usage")
-        return _trusted(certificate, issuers, der)
-    except (ValueError, x509.DuplicateExtension) as error:
+            return REVOKED
+        periods = tuple(_common_period((certificate, issuer)) for issuer in issuers)
+        return _unusable(certificate) or _trusted(certificate, periods, der)
+    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
         return Untrusted(f"certificate cannot be read: {error}")
+
+
+def judge_path(
+    der: bytes,
+    authorities: Sequence[x509.Certificate],
+    offered: Sequence[x509.Certificate],
+    revoked: RevocationLists,
+    now: float,
+) -> Trusted | Untrusted:
+    """The verdict on a certificate that is issued by intermediates, at this time."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        path = chain.find(certificate, authorities, offered, now)
+        if path is None:
+            return UNKNOWN_AUTHORITY
+        if any(revoked.lists(one, [issuer]) for one, issuer in pairwise(path)):
+            return REVOKED
+        between = tuple(path[1:-1])
+        if any(chain.weak(one) for one in between):
+            return WEAK
+        return _unusable(certificate) or _trusted(certificate, (_common_period(path),), der, between)
+    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+        return Untrusted(f"certificate cannot be read: {error}")
+
+
+def _unusable(certificate: x509.Certificate) -> Untrusted | None:
+    if not chain.for_clients(certificate):
+        return Untrusted("certificate specifies an incompatible key usage")
+    if chain.not_understood(certificate):
+        return Untrusted("certificate has an unknown critical extension")
+    return WEAK if chain.weak(certificate) else None
 
 
 def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
@@ -143,21 +214,18 @@ def _may_issue(authority: x509.Certificate) -> bool:
             return False
         if isinstance(value, x509.KeyUsage) and not value.key_cert_sign:
             return False
+        # Only the search for a path knows how to apply these.
+        if isinstance(value, x509.NameConstraints):
+            return False
     return True
 
 
-def _for_clients(certificate: x509.Certificate) -> bool:
-    """No extended key usage allows every use; an existing one must name client authentication."""
-    try:
-        extension = certificate.extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE)
-    except x509.ExtensionNotFound:
-        return True
-    value = extension.value
-    allowed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    return isinstance(value, x509.ExtendedKeyUsage) and any(usage in allowed for usage in value)
-
-
-def _trusted(certificate: x509.Certificate, issuers: Sequence[x509.Certificate], der: bytes) -> Trusted | Untrusted:
+def _trusted(
+    certificate: x509.Certificate,
+    periods: tuple[tuple[float, float], ...],
+    der: bytes,
+    between: tuple[x509.Certificate, ...] = (),
+) -> Trusted | Untrusted:
     def values(oid: x509.ObjectIdentifier) -> tuple[str, ...]:
         return tuple(str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(oid))
 
@@ -170,13 +238,14 @@ def _trusted(certificate: x509.Certificate, issuers: Sequence[x509.Certificate],
         organizations=values(NameOID.ORGANIZATION_NAME),
         uid=next(iter(uids), ""),
         fingerprint=hashlib.sha256(der).hexdigest(),
-        periods=tuple(_common_period(certificate, issuer) for issuer in issuers),
+        periods=periods,
+        issuers=between,
     )
 
 
-def _common_period(certificate: x509.Certificate, issuer: x509.Certificate) -> tuple[float, float]:
-    start = max(certificate.not_valid_before_utc, issuer.not_valid_before_utc)
-    end = min(certificate.not_valid_after_utc, issuer.not_valid_after_utc)
+def _common_period(path: Sequence[x509.Certificate]) -> tuple[float, float]:
+    start = max(one.not_valid_before_utc for one in path)
+    end = min(one.not_valid_after_utc for one in path)
     return start.timestamp(), end.timestamp()
 
 

@@ -64,8 +64,8 @@ def name(cn: str = "", organizations: Sequence[str] = (), uids: Sequence[str] = 
 
 
 def new_key(kind: str = "ec") -> Key:
-    if kind == "rsa":
-        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    if kind in ("rsa", "small"):
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048 if kind == "rsa" else 1024)
     return ec.generate_private_key(ec.SECP256R1())
 
 
@@ -80,10 +80,12 @@ def issue(
     hosts: Sequence[str] = (),
     key: Key | None = None,
     extensions: bool = True,
+    path_length: int | None = None,
+    more: Sequence[x509.ExtensionType] = (),
 ) -> Issued:
     """A certificate, self-signed without an issuer.
 
-    Without `extensions` it has basic constraints at most; `ca=None` leaves those out.
+    Without `extensions` it has basic constraints at most; `ca=None` leaves those out. `more` is critical.
     """
     own = key or new_key()
     now = datetime.now(UTC)
@@ -98,7 +100,9 @@ def issue(
     )
     signer = issuer.key if issuer else own
     if ca is not None:
-        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
+    for extension in more:
+        builder = builder.add_extension(extension, critical=True)
     if extensions:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())

@@ -1,10 +1,13 @@
+import platform
 import ssl
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from apiserver import tls
+from apiserver import any_client, tls
 from tests.unit.apiserver import certificates
 from tests.unit.apiserver.certificates import CLIENT, Issued
 from tests.unit.apiserver.conftest import PKI
@@ -41,8 +44,50 @@ def test_client_certificate_is_asked_for_not_required(pki: PKI) -> None:
     assert handshake(server, client_context(pki, pki.client))[1].getpeercert(True) == pki.client.der
 
 
-def test_untrusted_client_certificate_is_refused(pki: PKI) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("who", ["stranger", "expired", "client"])
+def test_any_client_certificate_is_let_in_to_be_judged(pki: PKI, version: ssl.TLSVersion, who: str) -> None:
+    outdated = certificates.issue(certificates.name("old"), pki.ca, usages=[CLIENT], end=timedelta(minutes=-1))
+    identity = {"stranger": pki.stranger, "expired": outdated, "client": pki.client}[who]
+    client = client_context(pki, identity)
+    client.maximum_version = version
+    server = handshake(tls.server_context(*pki.server_files, [pki.ca_file]), client)[1]
+    assert (server.version(), server.getpeercert(True)) == (version.name.replace("_", "."), identity.der)
+
+
+def test_without_the_key_no_certificate_is_let_in(pki: PKI) -> None:
+    """The callback forgives what is said about a certificate, not a signature that the client cannot make."""
     server = tls.server_context(*pki.server_files, [pki.ca_file])
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = client_context(pki, pki.client)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    client = context.wrap_bio(to_client, to_server, server_hostname="localhost")
+    end = server.wrap_bio(to_server, to_client, server_side=True)
+    for one in (client, end, client):
+        with pytest.raises(ssl.SSLWantReadError):
+            one.do_handshake()
+    flight = bytearray(to_server.read())
+    # The length of the signature's last integer and what follows stay: only its value is another one.
+    position = flight.rindex(b"\x14\x03\x03") - 4
+    flight[position] ^= 1
+    to_server.write(bytes(flight))
+    with pytest.raises(ssl.SSLError):
+        end.do_handshake()
+
+
+@pytest.fixture
+def out_of_reach(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Python that is not known to have the layout that the callback needs."""
+    any_client._openssl.cache_clear()
+    monkeypatch.setattr(platform, "python_implementation", lambda: "Another")
+    yield
+    any_client._openssl.cache_clear()
+
+
+@pytest.mark.usefixtures("out_of_reach")
+def test_where_the_callback_is_out_of_reach_the_handshake_refuses(pki: PKI) -> None:
+    server = tls.server_context(*pki.server_files, [pki.ca_file])
+    assert handshake(server, client_context(pki, pki.client))[1].getpeercert(True) == pki.client.der
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(server, client_context(pki, pki.stranger))
 

@@ -2,13 +2,16 @@ import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
 
 from apimachinery.identity import User
 from apiserver.auth.x509 import CertificateAuthenticator, CertificateVerifier, Trusted, Untrusted, load_bundle
+from apiserver.peer import PeerCertificate
 from apiserver.tls import TLSConfigError
-from tests.unit.apiserver.certificates import CLIENT, SERVER, Issued, authority, issue, name
+from tests.unit.apiserver.certificates import CLIENT, SERVER, Issued, authority, issue, name, new_key
 
 DAYS = 86400.0
 
@@ -180,3 +183,130 @@ def test_bundle_errors_name_the_file(tmp_path: Path, content: bytes | None, prob
         file.write_bytes(content)
     with pytest.raises(TLSConfigError, match=rf"bundle\.pem.*{problem}"):
         load_bundle(file)
+
+
+def bundled_with_path_length() -> tuple[list[Issued], Issued, list[Issued]]:
+    root = issue(name("root"), ca=True, path_length=0)
+    between = issue(name("intermediate"), root, ca=True)
+    return [root], issue(name("x"), between, usages=[CLIENT]), [between]
+
+
+def through(
+    *, root: dict[str, object] | None = None, leaf: dict[str, object] | None = None, **between: object
+) -> Callable[[], tuple[list[Issued], Issued, list[Issued]]]:
+    """A leaf below an intermediate, which is sent along, below a root, which is the bundle."""
+
+    def make() -> tuple[list[Issued], Issued, list[Issued]]:
+        top = issue(name("root"), **{"ca": True, **(root or {})})  # type: ignore[arg-type]
+        middle = issue(name("intermediate"), top, **{"ca": True, **between})  # type: ignore[arg-type]
+        return [top], issue(name("x"), middle, **{"usages": [CLIENT], **(leaf or {})}), [middle]  # type: ignore[arg-type]
+
+    return make
+
+
+def through_two() -> tuple[list[Issued], Issued, list[Issued]]:
+    root = authority("root")
+    first = issue(name("first"), root, ca=True)
+    second = issue(name("second"), first, ca=True)
+    return [root], issue(name("x"), second, usages=[CLIENT]), [first, authority("stray"), second]
+
+
+def not_sent() -> tuple[list[Issued], Issued, list[Issued]]:
+    bundle, leaf, _ = through()()
+    return bundle, leaf, [authority("stray")]
+
+
+def too_many() -> tuple[list[Issued], Issued, list[Issued]]:
+    bundle, leaf, between = through()()
+    return bundle, leaf, [*between, *[authority("stray")] * 8]
+
+
+PAST: dict[str, Any] = {"start": timedelta(days=-9), "end": timedelta(days=-1)}
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        pytest.param(through(), "", id="one intermediate"),
+        pytest.param(through_two, "", id="two in disorder with a stray one"),
+        pytest.param(through(root={"extensions": False}), "", id="root with basic constraints only"),
+        pytest.param(through(usages=[CLIENT]), "", id="intermediate for clients"),
+        pytest.param(not_sent, "unknown authority", id="intermediate not sent"),
+        pytest.param(through(ca=False), "unknown authority", id="intermediate is no authority"),
+        pytest.param(through(usages=[SERVER]), "unknown authority", id="intermediate for servers only"),
+        pytest.param(through(**PAST), "unknown authority", id="intermediate expired"),
+        pytest.param(through(root=PAST), "unknown authority", id="root expired"),
+        pytest.param(through(leaf={"usages": [CLIENT], **PAST}), "unknown authority", id="leaf expired"),
+        pytest.param(through(leaf={"usages": [SERVER]}), "incompatible key usage", id="leaf for servers only"),
+        pytest.param(bundled_with_path_length, "unknown authority", id="path too long"),
+        pytest.param(too_many, "too many", id="too many"),
+    ],
+)
+def test_paths_through_certificates_that_the_client_sends(
+    tmp_path: Path, case: Callable[[], tuple[list[Issued], Issued, list[Issued]]], reason: str
+) -> None:
+    bundle, leaf, sent = case()
+    verdict = verifier(tmp_path, *bundle).verify(presented(leaf, *sent))
+    assert isinstance(verdict, Untrusted if reason else Trusted), verdict
+    assert reason in getattr(verdict, "reason", "")
+
+
+def presented(leaf: Issued, *sent: Issued) -> PeerCertificate:
+    certificate = PeerCertificate(leaf.der)
+    certificate.intermediates = tuple(one.der for one in sent)
+    return certificate
+
+
+def test_an_intermediate_that_has_counted_is_remembered_for_resumed_sessions(tmp_path: Path) -> None:
+    bundle, leaf, sent = through()()
+    checked = verifier(tmp_path, *bundle)
+    assert isinstance(checked.verify(leaf.der), Untrusted)
+    assert isinstance(checked.verify(presented(leaf, *sent)), Trusted)
+    another = issue(name("y"), sent[0], usages=[CLIENT])
+    assert isinstance(checked.verify(another.der), Trusted)
+
+
+def test_an_intermediate_that_counts_today_expires(tmp_path: Path) -> None:
+    bundle, leaf, sent = through(end=timedelta(days=1))()
+    clock = [leaf.certificate.not_valid_before_utc.timestamp() + 1]
+    checked = CertificateVerifier(bundle[0].write(tmp_path, "ca")[0], lambda: clock[0])
+    assert isinstance(checked.verify(presented(leaf, *sent)), Trusted)
+    clock[0] += 2 * DAYS
+    assert isinstance(checked.verify(presented(leaf, *sent)), Untrusted)
+
+
+def critical() -> tuple[list[Issued], Issued]:
+    ca = authority("ca")
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"x")
+    return [ca], issue(name("x"), ca, usages=[CLIENT], more=[unknown])
+
+
+def constrained(host: str) -> Callable[[], tuple[list[Issued], Issued]]:
+    def make() -> tuple[list[Issued], Issued]:
+        limits = x509.NameConstraints([x509.DNSName("inside.example")], None)
+        ca = issue(name("ca"), ca=True, more=[limits])
+        return [ca], issue(name("x"), ca, usages=[CLIENT], hosts=[host])
+
+    return make
+
+
+def small_key() -> tuple[list[Issued], Issued]:
+    ca = authority("ca")
+    return [ca], issue(name("x"), ca, usages=[CLIENT], key=new_key("small"))
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        pytest.param(critical, "unknown critical extension", id="unknown critical extension"),
+        pytest.param(constrained("a.outside.example"), "unknown authority", id="outside the authority's names"),
+        pytest.param(small_key, "weak key", id="1024 bits"),
+    ],
+)
+def test_what_the_handshake_no_longer_checks(
+    tmp_path: Path, case: Callable[[], tuple[list[Issued], Issued]], reason: str
+) -> None:
+    bundle, leaf = case()
+    verdict = verifier(tmp_path, *bundle).verify(leaf.der)
+    assert isinstance(verdict, Untrusted)
+    assert reason in verdict.reason
