@@ -6,7 +6,7 @@ May import: field_errors, json_values, names.
 """
 
 from apimachinery.schema.decode import type_error
-from apimachinery.schema.fields import apply_defaults, prune, unknown_fields
+from apimachinery.schema.fields import apply_defaults, prune
 from apimachinery.schema.object_meta import OBJECT_META_SCHEMA, Schema, with_root_fields
 from apimachinery.schema.rules import validate
 
@@ -16,7 +16,6 @@ __all__ = [
     "apply_defaults",
     "prune",
     "type_error",
-    "unknown_fields",
     "validate",
     "with_root_fields",
 ]

@@ -10,25 +10,38 @@ from apimachinery.schema.object_meta import Schema, with_root_fields
 from apimachinery.types import Object
 
 
-def unknown_fields(obj: Object, schema: Schema) -> list[str]:
-    """The paths of fields the schema does not declare, in document order: `spec.foo`, `spec.items[0].bar`."""
-    return [str(path) for _, _, path in _unknown(obj, with_root_fields(schema), Path())]
+def prune(obj: Object, schema: Schema) -> list[Path]:
+    """Drop the fields the schema does not declare, in place.
+
+    Gives their paths; those of one object are in document order and before those further in: `spec.foo`,
+    `spec.items[0].bar`.
+    """
+    dropped = list(_unknown(obj, with_root_fields(schema)))
+    for holder, steps in dropped:
+        del holder[steps[-1]]
+    return [_path(steps) for _, steps in dropped]
 
 
-def prune(obj: Object, schema: Schema) -> None:
-    """Drop the fields the schema does not declare, in place."""
-    for holder, name, _ in list(_unknown(obj, with_root_fields(schema), Path())):
-        del holder[name]
+_Steps = tuple[str | int, ...]
 
 
-def _unknown(value: Any, schema: Schema, path: Path) -> Iterator[tuple[Object, str, Path]]:
+def _unknown(value: Any, schema: Schema) -> Iterator[tuple[Object, _Steps]]:
+    """The unknown members, each with what holds it and the steps that lead there. A clean value costs no paths."""
     if isinstance(value, dict):
         for name in value:
             if child(schema, name) is None:
-                yield value, name, path.child(name)
+                yield value, (name,)
     for name, item, found in children(value, schema):
         if isinstance(item, dict | list) and found:
-            yield from _unknown(item, found, path.index(name) if isinstance(name, int) else path.child(name))
+            for holder, steps in _unknown(item, found):
+                yield holder, (name, *steps)
+
+
+def _path(steps: _Steps) -> Path:
+    path = Path()
+    for step in steps:
+        path = path.index(step) if isinstance(step, int) else path.child(step)
+    return path
 
 
 def apply_defaults(obj: Object, schema: Schema) -> None:

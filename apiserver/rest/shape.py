@@ -74,12 +74,11 @@ def _shaped(
     if fault is not None:
         raise _Fault(fault)
     warnings: list[str] = []
+    dropped = schemas.prune(obj, resource.schema)
     if field_validation != "Ignore":
-        unknown = (f"unknown field {quote(path)}" for path in schemas.unknown_fields(obj, resource.schema))
-        warnings = [*duplicates, *unknown]
+        warnings = [*duplicates, *(f"unknown field {quote(str(path))}" for path in dropped)]
     if warnings and field_validation == "Strict":
         raise _Fault(f"strict decoding error: {', '.join(warnings)}")
-    schemas.prune(obj, resource.schema)
     obj["metadata"] = {name: value for name, value in obj["metadata"].items() if not _is_left_out(name, value)}
     schemas.apply_defaults(obj, resource.schema)
     resource.strategy.default(obj)
