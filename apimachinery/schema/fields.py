@@ -17,24 +17,24 @@ def prune(obj: Object, schema: Schema) -> list[Path]:
     `spec.items[0].bar`.
     """
     dropped = list(_unknown(obj, with_root_fields(schema)))
-    for holder, steps in dropped:
-        del holder[steps[-1]]
-    return [_path(steps) for _, steps in dropped]
+    for holder, name, _ in dropped:
+        del holder[name]
+    return [_path(steps) for _, _, steps in dropped]
 
 
 _Steps = tuple[str | int, ...]
 
 
-def _unknown(value: Any, schema: Schema) -> Iterator[tuple[Object, _Steps]]:
-    """The unknown members, each with what holds it and the steps that lead there. A clean value costs no paths."""
+def _unknown(value: Any, schema: Schema) -> Iterator[tuple[Object, str, _Steps]]:
+    """The unknown members: what holds each, its name, and the steps that lead there. A clean value costs no paths."""
     if isinstance(value, dict):
         for name in value:
             if child(schema, name) is None:
-                yield value, (name,)
+                yield value, name, (name,)
     for name, item, found in children(value, schema):
         if isinstance(item, dict | list) and found:
-            for holder, steps in _unknown(item, found):
-                yield holder, (name, *steps)
+            for holder, unknown, steps in _unknown(item, found):
+                yield holder, unknown, (name, *steps)
 
 
 def _path(steps: _Steps) -> Path:
