@@ -1,11 +1,17 @@
 """The set of resources a server serves; discovery and OpenAPI models are derived from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
+from apimachinery import scale as scales
 from apimachinery.discovery import APIResource
 from apimachinery.gvk import GroupVersion, version_sort_key
 from apimachinery.openapi.model import ResourceModel, SubresourceModel
 from apiserver.resource import Resource
+
+_CHANGING: Final = ("get", "patch", "update")
+"""What status and scale are asked for."""
 
 
 class Registry:
@@ -59,18 +65,32 @@ def _entry(resource: Resource, name: str, kind: str, verbs: Sequence[str], *, to
 def _api_resources(resource: Resource) -> list[APIResource]:
     entries = [_entry(resource, resource.plural, resource.kind, resource.verbs, top=True)]
     if resource.strategy.has_status:
-        verbs = ("get", "patch", "update")
-        entries.append(_entry(resource, f"{resource.plural}/status", resource.kind, verbs, top=False))
+        entries.append(_entry(resource, f"{resource.plural}/status", resource.kind, _CHANGING, top=False))
+    if resource.scale is not None:
+        entry = _entry(resource, f"{resource.plural}/{scales.SUBRESOURCE}", scales.KIND, _CHANGING, top=False)
+        entries.append(replace(entry, group=scales.GROUP, version=scales.VERSION))
     for sub in resource.subresources:
         entries.append(_entry(resource, f"{resource.plural}/{sub.name}", sub.kind, ("get",), top=False))
     return entries
 
 
+def _subresource_models(resource: Resource) -> Iterator[SubresourceModel]:
+    if resource.scale is not None:
+        yield SubresourceModel(
+            name=scales.SUBRESOURCE,
+            kind=scales.KIND,
+            verbs=_CHANGING,
+            schema={"properties": {"metadata": {"type": "object"}, **scales.SCHEMA["properties"]}},
+            description=scales.SCHEMA["description"],
+            group_version=GroupVersion(scales.GROUP, scales.VERSION),
+        )
+    for sub in resource.subresources:
+        yield SubresourceModel(
+            name=sub.name, kind=sub.kind, verbs=("get",), schema=sub.schema, description=sub.description
+        )
+
+
 def _model(resource: Resource) -> ResourceModel:
-    subresources = tuple(
-        SubresourceModel(name=sub.name, kind=sub.kind, verbs=("get",), schema=sub.schema, description=sub.description)
-        for sub in resource.subresources
-    )
     return ResourceModel(
         group=resource.group,
         version=resource.version,
@@ -83,6 +103,6 @@ def _model(resource: Resource) -> ResourceModel:
         schema=resource.schema,
         description=resource.description,
         has_status=resource.strategy.has_status,
-        subresources=subresources,
+        subresources=tuple(_subresource_models(resource)),
         virtual=resource.virtual_list is not None or resource.virtual_create is not None,
     )

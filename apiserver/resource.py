@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from apimachinery.gvk import GroupKind, GroupResource, GroupVersion
 from apimachinery.identity import User
 from apimachinery.protobuf.message import Message
+from apimachinery.scale import ScalePaths
 from apimachinery.table import Column
 from apimachinery.types import Object
 from apiserver.strategy import Strategy
@@ -66,6 +67,8 @@ class Resource:
     verbs: tuple[str, ...] = ALL_VERBS
     subresources: tuple[Subresource, ...] = ()
     """Custom subresources. `status` is not listed here: it exists when `strategy.has_status`."""
+    scale: ScalePaths | None = None
+    """Where the numbers of replicas are; declares the scale subresource, with which `kubectl scale` works."""
     selectable_fields: tuple[str, ...] = ()
     """Dotted paths usable in field selectors besides metadata.name and metadata.namespace, e.g. `spec.host`."""
     virtual_list: Callable[[User], Awaitable[Object]] | None = None

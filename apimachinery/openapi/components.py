@@ -258,9 +258,10 @@ def components(models: Iterable[ResourceModel]) -> dict[str, Object]:
             kind = GroupVersionKind(model.group, model.version, model.list_kind)
             schemas[list_name] = _kinds(_list_schema(model, name), [kind])
         for subresource in model.subresources:
-            kind = GroupVersionKind(model.group, model.version, subresource.kind)
+            group_version = subresource.group_version or model.group_version
+            kind = GroupVersionKind(group_version.group, group_version.version, subresource.kind)
             schemas.setdefault(
-                component_name(model.group, model.version, subresource.kind),
+                component_name(kind.group, kind.version, kind.kind),
                 _kinds(_subresource_schema(subresource), [kind]),
             )
     return dict(sorted(schemas.items()))

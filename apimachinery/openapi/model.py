@@ -17,6 +17,8 @@ class SubresourceModel:
     schema: Object = field(default_factory=dict)
     """Schema of the answer, without apiVersion and kind; ignored when `kind` is the kind of the resource."""
     description: str = ""
+    group_version: GroupVersion | None = None
+    """Of its kind; None for that of the resource."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

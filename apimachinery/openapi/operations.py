@@ -127,10 +127,18 @@ class _Target:
     """The part of operation ids between group version and kind: `Namespaced` or nothing."""
     suffix: str = ""
     """The part of operation ids after the kind: a subresource."""
+    group_version: GroupVersion | None = None
+    """Of `kind`; None for that of the model."""
+
+    @property
+    def group_version_kind(self) -> GroupVersionKind:
+        of = self.group_version or self.model.group_version
+        return GroupVersionKind(of.group, of.version, self.kind)
 
     @property
     def component(self) -> str:
-        return component_name(self.model.group, self.model.version, self.kind)
+        kind = self.group_version_kind
+        return component_name(kind.group, kind.version, kind.kind)
 
     def operation(
         self,
@@ -152,7 +160,7 @@ class _Target:
             action=action,
             id=f"{verb}{base}{self.scope}{self.model.kind}{_camel(self.suffix)}{id_suffix}",
             description=description,
-            kind=GroupVersionKind(self.model.group, self.model.version, self.kind),
+            kind=self.group_version_kind,
             parameters=parameters,
             body=body,
             response=response or self.component,
@@ -282,7 +290,7 @@ def _resource_paths(model: ResourceModel) -> Iterator[PathItem]:
     yield PathItem(path=collection, parameters=shared, operations=tuple(_collection(target)))
     yield PathItem(path=item, parameters=(_NAME, *shared), operations=tuple(_item(target)))
     for sub in _subresources(model):
-        below = _Target(model=model, kind=sub.kind, scope=scope, suffix=sub.name)
+        below = _Target(model=model, kind=sub.kind, scope=scope, suffix=sub.name, group_version=sub.group_version)
         operations = tuple(_subresource(below, sub.verbs))
         yield PathItem(path=f"{item}/{sub.name}", parameters=(_NAME, *shared), operations=operations)
 

@@ -7,11 +7,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from apimachinery import negotiation, patch, status
+from apimachinery import scale as scales
 from apimachinery.identity import User
 from apimachinery.options import (
     DeleteOptions,
     ListOptions,
     Query,
+    WriteOptions,
     first,
     parse_bool,
     parse_delete_options,
@@ -19,6 +21,7 @@ from apimachinery.options import (
     parse_write_options,
 )
 from apimachinery.request_info import RequestInfo, split_namespace
+from apimachinery.scale import ScalePaths
 from apimachinery.selectors import FieldSelector
 from apiserver.registry import Registry
 from apiserver.resource import CreateRequest, Resource, Subresource, SubresourceRequest
@@ -29,6 +32,7 @@ from apiserver.rest.objects import check_path_name, check_virtual
 from apiserver.rest.read import Reader
 from apiserver.rest.remove import Remover
 from apiserver.rest.respond import Asked, Responder
+from apiserver.rest.scale import Scaler, Target
 from apiserver.rest.tracking import decode_configuration
 from apiserver.rest.watch import Watcher
 from apiserver.rest.write import Writer
@@ -60,6 +64,7 @@ class Verbs:
     def __init__(self, context: Context) -> None:
         self.reader = Reader(context)
         self.writer = Writer(context)
+        self.scaler = Scaler(self.reader, self.writer)
         self.remover = Remover(context, self.reader)
         self.watcher = Watcher(context, self.reader)
         self.context = context
@@ -116,6 +121,8 @@ class Dispatcher:
 
     async def _subresource(self, call: Call) -> Response:
         wanted = call.info.subresource
+        if wanted == scales.SUBRESOURCE and call.resource.scale is not None:
+            return await self._scale(call, call.resource.scale)
         sub: Subresource | None = next((item for item in call.resource.subresources if item.name == wanted), None)
         if sub is None:
             return not_found_page()
@@ -126,6 +133,27 @@ class Dispatcher:
         answer = await sub.get(SubresourceRequest(user=call.user, parent=parent.object, query=query))
         content = {"kind": sub.kind, "apiVersion": call.resource.api_version, **answer}
         return respond.document(call.asked, content)
+
+    async def _scale(self, call: Call, declared: ScalePaths) -> Response:
+        resource, scaler = call.resource, self._verbs.scaler
+        target = Target(resource, declared, call.namespace, call.info.name)
+        verb = self._verb(call)
+        if verb == "get":
+            stored = await scaler.get(target, first(call.query, "resourceVersion"))
+            return self._responder.item(call.asked, target.kind, stored)
+        negotiation.choose(call.asked.accept, as_kinds=respond.ALL_KINDS)
+        if verb == "update":
+            options = parse_write_options(call.query, kind="UpdateOptions", user_agent=call.asked.user_agent)
+            document = await read_object(call.request, target.kind, options.field_validation)
+            result = await scaler.update(target, document.content, options, document.duplicates)
+        else:
+            media_type, options = self._patch_options(call)
+            body = await read_body(call.request)
+            if media_type == patch.APPLY_PATCH:
+                result = await scaler.apply(target, decode_configuration(body), options)
+            else:
+                result = await scaler.patch(target, media_type, body, options)
+        return self._responder.item(call.asked, target.kind, result.stored, warnings=result.warnings)
 
     async def _get(self, call: Call) -> Response:
         version = first(call.query, "resourceVersion")
@@ -179,6 +207,20 @@ class Dispatcher:
         return self._responder.item(call.asked, call.resource, result.stored, warnings=result.warnings)
 
     async def _patch(self, call: Call) -> Response:
+        media_type, options = self._patch_options(call)
+        body = await read_body(call.request)
+        status_only = call.info.subresource == "status"
+        writer, resource, where = self._verbs.writer, call.resource, (call.namespace, call.info.name)
+        if media_type == patch.APPLY_PATCH:
+            config = decode_configuration(body)
+            result = await writer.apply(resource, *where, config, options, status_only=status_only)
+        else:
+            result = await writer.patch(resource, *where, media_type, body, options, status_only=status_only)
+        code = 201 if result.created else 200
+        return self._responder.item(call.asked, resource, result.stored, code=code, warnings=result.warnings)
+
+    @staticmethod
+    def _patch_options(call: Call) -> tuple[str, WriteOptions]:
         media_type = media_type_of(call.request)
         if media_type not in _PATCH_TYPES:
             raise status.unsupported_media_type(_PATCH_TYPES)
@@ -186,16 +228,7 @@ class Dispatcher:
         options = parse_write_options(
             call.query, kind="PatchOptions", user_agent=call.asked.user_agent, apply_patch=applies
         )
-        body = await read_body(call.request)
-        status_only = call.info.subresource == "status"
-        writer, resource, where = self._verbs.writer, call.resource, (call.namespace, call.info.name)
-        if applies:
-            config = decode_configuration(body)
-            result = await writer.apply(resource, *where, config, options, status_only=status_only)
-        else:
-            result = await writer.patch(resource, *where, media_type, body, options, status_only=status_only)
-        code = 201 if result.created else 200
-        return self._responder.item(call.asked, resource, result.stored, code=code, warnings=result.warnings)
+        return media_type, options
 
     async def _delete(self, call: Call) -> Response:
         options = await self._delete_options(call)

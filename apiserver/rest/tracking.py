@@ -51,39 +51,39 @@ class Tracker:
         self._types: dict[tuple[str, str, str], tuple[Schema, typed.Type]] = {}
 
     def updated(
-        self, resource: Resource, live: Object | None, new: Object, options: WriteOptions, *, status_only: bool = False
+        self, resource: Resource, live: Object | None, new: Object, options: WriteOptions, *, subresource: str = ""
     ) -> list[Object]:
         """The managedFields that an object gets with a create (`live` is None), an update or a patch."""
-        rules = self._rules(resource, status_only)
+        rules = self._rules(resource, subresource)
         try:
-            return update.update(live, new, rules, self._writer(options, status_only))
+            return update.update(live, new, rules, self._writer(options, subresource))
         except typed.TypedError:
             # An object that cannot be compared must not lose its managers; if it is invalid, validation says so.
             entries: list[Object] = (live or {}).get("metadata", {}).get("managedFields") or []
             return entries
 
     def applied(
-        self, resource: Resource, live: Object | None, config: Object, options: WriteOptions, *, status_only: bool
+        self, resource: Resource, live: Object | None, config: Object, options: WriteOptions, *, subresource: str
     ) -> update.Applied:
         """What applying a configuration makes of an object, or of nothing. APIError 400, 409 with conflicts, 500."""
-        rules = self._rules(resource, status_only)
+        rules = self._rules(resource, subresource)
         update.check_config(config, rules, resource.kind)
-        writer = self._writer(options, status_only)
+        writer = self._writer(options, subresource)
         return update.apply(live, config, rules, writer, force=bool(options.force))
 
-    def _writer(self, options: WriteOptions, status_only: bool) -> update.Writer:
+    def _writer(self, options: WriteOptions, subresource: str) -> update.Writer:
         return update.Writer(
             manager=options.field_manager,
             now=timestamp(self._now()),
-            subresource="status" if status_only else "",
+            subresource=subresource,
         )
 
-    def _rules(self, resource: Resource, status_only: bool) -> Rules:
+    def _rules(self, resource: Resource, subresource: str) -> Rules:
         return Rules(
             type=self._type(resource),
             api_version=resource.api_version,
             serves=lambda version: version.rpartition("/")[0] == resource.group,
-            reset=_reset_fields(resource, "status" if status_only else ""),
+            reset=_reset_fields(resource, subresource),
         )
 
     def _type(self, resource: Resource) -> typed.Type:

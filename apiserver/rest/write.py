@@ -53,7 +53,7 @@ Change = Callable[[Object], Wish]
 class Writer:
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._tracker = Tracker(context.now)
+        self.tracker = Tracker(context.now)
 
     async def create(
         self, resource: Resource, namespace: str, document: Any, options: WriteOptions, duplicates: Sequence[str] = ()
@@ -68,7 +68,7 @@ class Writer:
         for attempt in range(_GENERATE_ATTEMPTS if generated else 1):
             obj = copy_json(checked.object) if generated else checked.object
             objects.clear_system_fields(obj)
-            managed = self._tracker.updated(resource, None, obj, options)
+            managed = self.tracker.updated(resource, None, obj, options)
             try:
                 stored = await self._create(resource, obj, managed, options)
                 return Result(stored, created=True, warnings=checked.warnings)
@@ -124,11 +124,11 @@ class Writer:
 
         def change(live: Object) -> Wish:
             obj = copy_json(checked.object)
-            managed = self._tracker.updated(resource, live, obj, options, status_only=status_only)
+            managed = self.tracker.updated(resource, live, obj, options, subresource=_subresource(status_only))
             return Wish(obj, managed, checked.warnings)
 
         key = Key(resource.group_resource, namespace, name)
-        return await self._change(resource, key, change, options, status_only=status_only)
+        return await self.change(resource, key, change, options, status_only=status_only)
 
     async def patch(
         self,
@@ -147,11 +147,13 @@ class Writer:
             patched = apply_patch(media_type, live, body, resource.schema)
             checked = check_patched_shape(resource, media_type, body, patched, options.field_validation)
             objects.check_patched(resource, checked, live, namespace, name)
-            managed = self._tracker.updated(resource, live, checked.object, options, status_only=status_only)
+            managed = self.tracker.updated(
+                resource, live, checked.object, options, subresource=_subresource(status_only)
+            )
             return Wish(checked.object, managed, checked.warnings)
 
         key = Key(resource.group_resource, namespace, name)
-        return await self._change(resource, key, change, options, status_only=status_only)
+        return await self.change(resource, key, change, options, status_only=status_only)
 
     async def apply(
         self,
@@ -170,7 +172,9 @@ class Writer:
         """
 
         def change(live: Object | None) -> Wish:
-            applied = self._tracker.applied(resource, live, config.object, options, status_only=status_only)
+            applied = self.tracker.applied(
+                resource, live, config.object, options, subresource=_subresource(status_only)
+            )
             warnings = config.check_duplicates(options.field_validation)
             checked = check_shape(resource, applied.object, options.field_validation)
             objects.check_patched(resource, checked, live, namespace, name)
@@ -201,10 +205,13 @@ class Writer:
             return None
         return Result(stored, created=True, warnings=wish.warnings)
 
-    async def _change(
-        self, resource: Resource, key: Key, change: Change, options: WriteOptions, *, status_only: bool
+    async def change(
+        self, resource: Resource, key: Key, change: Change, options: WriteOptions, *, status_only: bool = False
     ) -> Result:
-        """The compare-and-swap loop; ends when a write wins, or with the caller's deadline."""
+        """Change an object; the compare-and-swap loop ends when a write wins, or with the caller's deadline.
+
+        APIError 404, 409, 422, and what `change` raises.
+        """
         while True:
             live = await self._find(key)
             if live is None:
@@ -254,6 +261,10 @@ class Writer:
         objects.restore_metadata(obj, old)
         obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         objects.bump_generation(resource, obj, old)
+
+
+def _subresource(status_only: bool) -> str:
+    return "status" if status_only else ""
 
 
 def key_of(resource: Resource, obj: Object) -> Key:

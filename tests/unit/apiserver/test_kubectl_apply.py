@@ -1,4 +1,4 @@
-"""An unmodified kubectl applies on the server's side: conflicts, force, and moving over from client-side apply."""
+"""An unmodified kubectl applies on the server's side, moves over from client-side apply, and scales."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from apiserver.rest.context import Context
 from apiserver.rest.dispatch import Verbs
 from apiserver.serving import serve
 from apiserver.storage.memory import MemoryStore
-from tests.unit.apiserver.rest.conftest import WIDGET
+from tests.unit.apiserver.rest.conftest import FLEET, WIDGET
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
 
@@ -72,7 +72,7 @@ class Kubectl:
 @pytest.fixture
 async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
     context = Context(store=MemoryStore())
-    registry, verbs, collectors = Registry([WIDGET]), Verbs(context), CollectorRegistry()
+    registry, verbs, collectors = Registry([WIDGET, FLEET]), Verbs(context), CollectorRegistry()
     discovery = LocalDiscovery(registry)
     openapi = LocalOpenAPI(registry, title="test", version="v1")
     app = build_app(
@@ -124,3 +124,22 @@ async def test_moving_over_from_client_side_apply(kubectl: Kubectl) -> None:
     after = await kubectl.get("--show-managed-fields")
     assert after["spec"] == {"size": 2, "color": "red"}
     assert managers(after) == {("kubectl", "Apply"), ("kubectl-last-applied", "Apply")}
+
+
+async def test_scaling(kubectl: Kubectl) -> None:
+    fleet = {"apiVersion": "test.example.com/v1", "kind": "Fleet", "metadata": {"name": "a"}, "spec": {"ships": 2}}
+    assert (await kubectl("create", "--filename=-", given=fleet))[0] == 0
+    scaled = "fleet.test.example.com/a scaled\n"
+    assert await kubectl("scale", "fleet/a", "--replicas=3") == (0, scaled, "")
+    assert await kubectl("scale", "fleet/a", "--replicas=4", "--current-replicas=3") == (0, scaled, "")
+    code, _, err = await kubectl("scale", "fleet/a", "--replicas=5", "--current-replicas=3")
+    assert (code, err) == (1, "error: Expected replicas to be 3, was 4\n")
+    code, out, err = await kubectl("get", "fleet/a", "--subresource=scale")
+    assert (code, [line.split()[:3] for line in out.splitlines()]) == (
+        0,
+        [["NAME", "DESIRED", "AVAILABLE"], ["a", "4", "0"]],
+    ), err
+    patch = ("patch", "fleet/a", "--subresource=scale", "--type=merge", '--patch={"spec":{"replicas":6}}')
+    assert (await kubectl(*patch))[0] == 0
+    code, out, _ = await kubectl("get", "fleet/a", "--output=jsonpath={.spec.ships}")
+    assert (code, out) == (0, "6")

@@ -10,6 +10,7 @@ from apimachinery.authorization import Policy
 from apimachinery.field_errors import FieldError, Path, invalid
 from apimachinery.protobuf.message import Field, Message, of
 from apimachinery.protobuf.meta import OBJECT_META
+from apimachinery.scale import ScalePaths
 from apimachinery.types import Object
 from apiserver.app import AppConfig, build_app
 from apiserver.auth.trusted import trusted_headers
@@ -95,6 +96,34 @@ ZONE = Resource(
 )
 
 
+FLEET = Resource(
+    group="test.example.com",
+    version="v1",
+    kind="Fleet",
+    plural="fleets",
+    singular="fleet",
+    namespaced=True,
+    schema={
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "ships": {"type": "integer", "maximum": 9},
+                    "harbour": {"type": "string"},
+                },
+            },
+            "status": {
+                "type": "object",
+                "properties": {"afloat": {"type": "integer"}, "selector": {"type": "string"}},
+            },
+        },
+    },
+    strategy=WidgetStrategy(),
+    scale=ScalePaths(spec_replicas="spec.ships", status_replicas="status.afloat", selector="status.selector"),
+)
+
+
 @dataclass
 class Server:
     call: Client
@@ -108,6 +137,10 @@ class Server:
 
 @pytest.fixture
 def server() -> Server:
+    return make_server(WIDGET, ZONE)
+
+
+def make_server(*resources: Resource) -> Server:
     clock = [1_700_000_000.0]
     numbers = itertools.count(1)
     context = Context(
@@ -116,7 +149,7 @@ def server() -> Server:
         new_uid=lambda: f"uid-{next(numbers)}",
         new_suffix=lambda: "abcde",
     )
-    registry, verbs, health, collectors = Registry([WIDGET, ZONE]), Verbs(context), HealthChecks(), CollectorRegistry()
+    registry, verbs, health, collectors = Registry(resources), Verbs(context), HealthChecks(), CollectorRegistry()
     openapi = LocalOpenAPI(registry, title="test", version="v1")
     discovery = LocalDiscovery(registry)
     app = build_app(
