@@ -45,7 +45,7 @@ async def _owners(server: Server) -> list[tuple[str, str, str, Any]]:
 
 _SHIPS: dict[str, Any] = {"f:spec": {"f:ships": {}}}
 _HARBOUR: dict[str, Any] = {"f:spec": {"f:harbour": {}}}
-_BOTH = {"f:spec": {"f:harbour": {}, "f:ships": {}}}
+_BOTH: dict[str, Any] = {"f:spec": {"f:harbour": {}, "f:ships": {}}}
 
 
 async def test_what_a_scale_shows(server: Server) -> None:
