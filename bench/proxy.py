@@ -5,6 +5,8 @@ itself, the backend (nginx) and the load (wrk) share core 1. Rounds alternate be
 What is compared is the CPU time that the system charged to the proxy's processes, divided by the requests: the
 number of requests per second depends on the load generator as much.
 
+What recording costs, `--observe access`, `audit` (level Metadata, without RequestReceived) or a ratio of traces tells.
+
     python -m bench.proxy [--rounds 5] [--seconds 4] [--connections 16]
 """
 
@@ -33,6 +35,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from aggregator.observe.access_log import AccessLog
+from aggregator.observe.audit import AuditLog
+from aggregator.observe.audit_policy import AuditPolicy, Level, Rule, Stage, Wanted
+from aggregator.observe.rotating import RotatingFile
+from aggregator.proxy.observer import Observer
 from aggregator.proxy.routes import RouteTable
 from aggregator.proxy.server import Proxy
 from aggregator.upstream.tls import UpstreamTLS
@@ -96,9 +103,10 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--profile", type=Path, help="write a cProfile of the proxy to this file")
+    parser.add_argument("--observe", default="", metavar="KIND", help="record requests: access, audit, trace=0.01")
     arguments = parser.parse_args()
     if arguments.serve is not None:
-        _serve(arguments.serve, arguments.profile)
+        _serve(arguments.serve, arguments.profile, arguments.observe)
         return 0
     missing = [name for name in ("nginx", "wrk") if _which(name) is None]
     if missing:
@@ -112,7 +120,7 @@ def main() -> int:
         directory = Path(name)
         directory.chmod(0o755)
         _prepare(directory)
-        with _running(directory, cores, arguments.profile) as processes:
+        with _running(directory, cores, arguments.profile, arguments.observe) as processes:
             results: dict[str, list[Round]] = {"nginx": [], "aggregator": []}
             for _ in range(arguments.rounds):
                 for proxy, port in (("nginx", NGINX_PORT), ("aggregator", OURS_PORT)):
@@ -177,9 +185,9 @@ def _issue(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _running(directory: Path, cores: Sequence[int], profile: Path | None) -> Iterator[dict[str, int]]:
+def _running(directory: Path, cores: Sequence[int], profile: Path | None, observe: str) -> Iterator[dict[str, int]]:
     nginx = _which("nginx") or "nginx"
-    ours = [sys.executable, "-m", "bench.proxy", "--serve", str(directory)]
+    ours = [sys.executable, "-m", "bench.proxy", "--serve", str(directory), "--observe", observe]
     if profile is not None:
         ours += ["--profile", str(profile)]
     commands = {
@@ -252,13 +260,29 @@ def _rss(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _serve(directory: Path, profile: Path | None) -> None:
+def _observer(directory: Path, kind: str) -> Observer | None:
+    if kind == "access":
+        return Observer([AccessLog(RotatingFile(directory / "access.log"), "logfmt")])
+    if kind == "audit":
+        wanted = Wanted(Level.METADATA, frozenset([Stage.REQUEST_RECEIVED]))
+        policy = AuditPolicy((Rule(wanted=wanted),))
+        return Observer([AuditLog(policy, RotatingFile(directory / "audit.log"), body_bytes=0, queue=100_000)])
+    if kind.startswith("trace="):
+        from aggregator.observe.tracing import Tracer
+
+        # Nobody listens there: what is measured is what a request costs the proxy, not the export.
+        return Observer([Tracer("http://127.0.0.1:9", ratio=float(kind.removeprefix("trace=")), version="bench")])
+    return None
+
+
+def _serve(directory: Path, profile: Path | None, observe: str) -> None:
     async def run() -> None:
         proxy = Proxy(
             ssl_context=server_context(directory / "proxy.crt", directory / "proxy.key", [directory / "ca.crt"]),
             authenticator=_Everybody(),
             upstream_tls=UpstreamTLS(directory / "client.crt", directory / "client.key"),
         )
+        proxy.plane.observer = _observer(directory, observe)
         proxy.plane.install(RouteTable.build([_apiservice(directory)], [_externalname()]))
         await proxy.start("127.0.0.1", OURS_PORT)
         stop = asyncio.Event()

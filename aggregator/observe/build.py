@@ -70,8 +70,7 @@ class Observation:
 
     async def stop(self) -> None:
         """Write and send what is waiting, at most a few seconds."""
-        for stop in self._stops:
-            await asyncio.to_thread(stop)
+        await asyncio.gather(*(asyncio.to_thread(stop) for stop in self._stops))
 
     def _tracer(self, settings: Settings) -> Sink:
         try:

@@ -5,6 +5,7 @@ sends a valid traceparent has decided already; for others a ratio counts. Export
 """
 
 import random
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from apimachinery.request_info import RequestInfo
 
 _TRACES_PATH = "/v1/traces"
 _EXPORT_SECONDS = 5.0
-_STOP_MILLISECONDS = 3000
+_STOP_SECONDS = 3.0
 _SAMPLED = 1
 _NANOSECONDS = 1_000_000_000
 
@@ -41,9 +42,11 @@ class Tracer:
         self._ratio = ratio
 
     def stop(self) -> None:
-        """Send what is waiting; blocks for seconds when the collector does not answer."""
-        self._provider.force_flush(_STOP_MILLISECONDS)
-        self._provider.shutdown()
+        """Send what is waiting; a collector that does not answer is given up after seconds."""
+        # The SDK's own limits do not hold together: retries and the timeouts of requests add up.
+        ending = threading.Thread(target=self._provider.shutdown, name="tracing-stop", daemon=True)
+        ending.start()
+        ending.join(_STOP_SECONDS)
 
     # Sink
 

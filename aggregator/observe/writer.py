@@ -18,7 +18,7 @@ _AT_ONCE: Final = 32
 """Lines formatted without a pause: so long another thread may wait for the interpreter."""
 _BATCH_BYTES: Final = 256 * 1024
 _COMPLAIN_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 3.0
 
 
 class Output(Protocol):

@@ -86,3 +86,10 @@ def test_the_requests_of_kubectl_are_in_the_logs(audited: LocalStack, tmp_path: 
     counted = [line for line in metrics.splitlines() if line.startswith("apiserver_audit_event_total ")]
     assert len(counted) == 1
     assert float(counted[0].split()[1]) >= 2
+
+
+def test_what_waits_is_written_at_the_end(audited: LocalStack) -> None:
+    last = audited.request("GET", "/apis/service.grafana.app/v0alpha1/externalnames")
+    audited.stop()
+    for name, key in (("audit.log", "auditID"), ("access.log", "audit_id")):
+        assert _lines(audited.directory / name)[-1][key] == last.headers["Audit-Id"]

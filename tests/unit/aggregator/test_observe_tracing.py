@@ -3,7 +3,9 @@
 import contextlib
 import gzip
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from aggregator.observe.render import traceparent
 from aggregator.observe.tracing import Tracer
+from aggregator.proxy.observer import Observer
 from tests.unit.aggregator.observe_kit import Recorder, observed
 from tests.unit.aggregator.proxy_kit import PKI, answer, answering, client, fields_of, on_uvloop, request
 
@@ -204,6 +207,17 @@ async def test_failures_are_errors_of_the_right_side(pki: PKI, collector: Collec
     assert {span.kind: (span.status.code, _attributes(span.attributes)["error.type"]) for span in second} == {
         2: (2, "503")
     }
+
+
+def test_a_silent_collector_does_not_hold_up_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracer = Tracer(f"http://127.0.0.1:{silent.getsockname()[1]}", ratio=1.0, version="v1")
+        record = Observer([tracer]).begin(b"id", b"127.0.0.1", b"GET", b"/x")
+        tracer.decided(record, None)  # type: ignore[arg-type]
+        record.finish(200, 0.1)
+        began = time.monotonic()
+        tracer.stop()
+        assert 1 < time.monotonic() - began < 4.5
 
 
 @pytest.mark.parametrize(
