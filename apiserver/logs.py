@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO
 
 Format = Literal["logfmt", "json"]
@@ -37,6 +38,7 @@ _SECRET_TEXT: Final = re.compile(
 )
 _BARE: Final = re.compile(r'[^\s"=\\\x00-\x1f\x7f-\xa0\u2028\u2029]+')
 _LINE_BREAKING: Final = re.compile(r"[\x7f-\x9f\u2028\u2029]")
+_MEMO_LENGTH: Final = 128
 _RESERVED: Final = frozenset(("ts", "level", "logger", "msg"))
 
 
@@ -143,8 +145,14 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 def timestamp(seconds: float) -> str:
     """The form of `ts`: UTC, RFC 3339, milliseconds."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    whole = int(seconds)
+    return f"{utc(whole)}.{int((seconds - whole) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=16)
+def utc(seconds: int) -> str:
+    """Date and time of a second, RFC 3339 without the zone; many lines have the same."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _scalar(value: Any) -> str | int | float | bool | None:
@@ -184,10 +192,21 @@ def line(fields: Mapping[str, str | int | float | bool | None], format: Format) 
         return json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
     parts = []
     for name, value in fields.items():
-        text = _text(value)
-        bare = name != "msg" and _BARE.fullmatch(text)
-        parts.append(f"{name}={text}" if bare else f"{name}={_quoted(text)}")
+        text = value if isinstance(value, str) else _text(value)
+        if name == "msg":
+            shown = _quoted(text)
+        else:
+            shown = _remembered(text) if len(text) <= _MEMO_LENGTH else _logfmt(text)
+        parts.append(f"{name}={shown}")
     return " ".join(parts)
+
+
+def _logfmt(text: str) -> str:
+    return text if _BARE.fullmatch(text) else _quoted(text)
+
+
+_remembered = lru_cache(maxsize=2048)(_logfmt)
+"""Most values are the same from line to line."""
 
 
 class _Formatter(logging.Formatter):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -68,7 +69,9 @@ def line(record: Record, format: logs.Format) -> bytes:
         found["impersonator"] = record.user.name
     if not record.ended:
         found["broken"] = True
-    return logs.line(found, format).encode() + b"\n"
+    # Bytes that are not UTF-8 were escaped above, so both forms can be encoded.
+    text = orjson.dumps(found) if format == "json" else logs.line(found, format).encode()
+    return text + b"\n"
 
 
 def trace_id(record: Record) -> str:

@@ -3,10 +3,9 @@
 import ipaddress
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
-from apiserver.logs import MASK, is_secret
+from apiserver.logs import MASK, is_secret, utc
 
 _TRACEPARENT: Final = re.compile(rb"(?i:traceparent):[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _ZERO_TRACE: Final = b"0" * 32
@@ -56,18 +55,21 @@ def traceparent(lines: Sequence[bytes]) -> tuple[int, bytes, bytes, int] | None:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339, UTC, microseconds, as the originals write them."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    whole = int(seconds)
+    return f"{utc(whole)}.{int((seconds - whole) * 1_000_000):06d}Z"
 
 
 def addresses(forwarded_for: bytes, peer: bytes) -> list[str]:
     """The client's address as far as it is known: what proxies said on the way, then who is connected."""
+    last = peer.decode("latin-1")
+    if not forwarded_for:
+        return [last]
     found = []
     for part in forwarded_for.decode("latin-1").split(","):
         try:
             found.append(str(ipaddress.ip_address(part.strip())))
         except ValueError:
             continue
-    last = peer.decode("latin-1")
     if not found or found[-1] != last:
         found.append(last)
     return found

@@ -14,8 +14,10 @@ T = TypeVar("T")
 
 FLUSH_SECONDS: Final = 0.2
 """How long a line may wait for others to be written with."""
-_AT_ONCE: Final = 32
-"""Lines formatted without a pause: so long another thread may wait for the interpreter."""
+_AT_ONCE: Final = 64
+"""Lines formatted without a pause: so long the event loop may have to wait for the interpreter."""
+_PAUSE_SECONDS: Final = 0.001
+"""A pause of no length does not let the event loop in: measured, the 99th percentile was three times as high."""
 _BATCH_BYTES: Final = 256 * 1024
 _COMPLAIN_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 3.0
@@ -129,7 +131,7 @@ class LineWriter(Generic[T]):
             lines.append(line)
             size += len(line)
             if len(lines) % _AT_ONCE == 0:
-                time.sleep(0)
+                time.sleep(_PAUSE_SECONDS)
         return lines
 
     def _write(self, lines: list[bytes]) -> None:
