@@ -18,6 +18,11 @@ ifneq ($(shell id -u),0)
 COMPOSE_ENV := env UID=$(shell id -u) GID=$(shell id -g)
 endif
 
+# Property, crash and fuzz tests; SOAK is how many times the budget of CI each gets.
+SOAKED = tests/unit/apiserver/storage/test_storage_crashes.py tests/unit/apiserver/rest/test_rest_fuzz.py \
+  tests/unit/apimachinery/managed_fields tests/unit/apimachinery/patch tests/unit/apimachinery/test_selectors.py \
+  tests/unit/apimachinery/test_options.py tests/unit/apimachinery/protobuf tests/clients/test_hostile_input.py
+
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .PHONY: help venv up down dev run test unit clients e2e soak lint fmt bench lock clean
@@ -52,7 +57,7 @@ clients: $(STAMP) ## real clients against the real programs on this host: kubect
 	$(BIN)/pytest tests/clients tests/outage $(ARGS)
 
 soak: $(STAMP) ## the property, crash and fuzz tests with a long budget
-	STORAGE_EXAMPLES=$${STORAGE_EXAMPLES:-3000} $(BIN)/pytest -q tests/unit/apiserver/storage/test_storage_crashes.py $(ARGS)
+	SOAK=$${SOAK:-50} $(BIN)/pytest -q $(SOAKED) $(ARGS)
 
 unit: $(STAMP) ## unit tests only
 	$(BIN)/pytest tests/unit $(ARGS)

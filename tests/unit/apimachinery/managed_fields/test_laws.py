@@ -13,6 +13,7 @@ from apimachinery.managed_fields.merge import merge
 from apimachinery.managed_fields.ownership import ConflictsError, Rules
 from apimachinery.managed_fields.paths import EMPTY
 from apimachinery.managed_fields.remove import remove
+from tests.support.budget import examples
 
 TYPE = typed.compile_type(
     {
@@ -150,7 +151,7 @@ def test_nobody_owns_nothing(steps: list[Step]) -> None:
 
 
 @given(STEPS, LETTERS, OBJECTS)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_applying_twice_is_applying_once(steps: list[Step], manager: str, config: Any) -> None:
     step = Step(manager, "force", config)
     once = play(history(steps), step)
@@ -160,7 +161,7 @@ def test_applying_twice_is_applying_once(steps: list[Step], manager: str, config
 
 
 @given(STEPS, LETTERS, OBJECTS)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_forced_apply_is_what_the_object_says(steps: list[Step], manager: str, config: Any) -> None:
     before = history(steps)
     live, managed = play(before, Step(manager, "force", config))
@@ -171,7 +172,7 @@ def test_a_forced_apply_is_what_the_object_says(steps: list[Step], manager: str,
 
 
 @given(STEPS, LETTERS, OBJECTS)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_an_apply_that_conflicts_is_one_that_force_lets_take_fields(steps: list[Step], name: str, config: Any) -> None:
     live, managed = history(steps)
     me = managers.applier(name)
@@ -205,7 +206,7 @@ def test_an_update_owns_what_it_changes(steps: list[Step], name: str, new: Any) 
 
 
 @given(STEPS, LETTERS, OBJECTS)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_what_others_apply_survives(steps: list[Step], name: str, config: Any) -> None:
     """Dropping fields never takes away what another applier has.
 

@@ -27,6 +27,7 @@ from apiserver.storage.base import (
 )
 from apiserver.storage.ceiling import BLOCK
 from apiserver.storage.file import FileStore
+from tests.support.budget import examples
 from tests.unit.apiserver.storage.simulated_disk import Crash, SimulatedDisk
 
 DUMMIES = GroupResource("example.test", "dummies")
@@ -203,7 +204,7 @@ async def lives(rounds_of_lives: list[tuple[list[list[Step]], int]], *, power_lo
 
 
 BUDGET = settings(
-    max_examples=int(os.environ.get("STORAGE_EXAMPLES", "60")),
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
