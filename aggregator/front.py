@@ -10,6 +10,7 @@ from aggregator.access import Access
 from aggregator.base import Base
 from aggregator.bootstrap import Credentials
 from aggregator.observe.build import Observation
+from aggregator.proxy.limits import Limits
 from aggregator.proxy.routes import RouteTable
 from aggregator.proxy.server import Proxy
 from aggregator.settings import Settings
@@ -44,6 +45,7 @@ def build(
         local_socket=socket,
         upstream_tls=tls,
         request_headers=settings.requestheader.names(),
+        limits=_limits(settings),
     )
     base.collectors.register(proxy.metrics)
     access.on_policy_change(proxy.plane.policy_changed)
@@ -54,6 +56,15 @@ def build(
     if proxy.learner is None:
         proxy.plane.install(RouteTable.build([], []))
     return proxy
+
+
+def _limits(settings: Settings) -> Limits:
+    wanted = settings.limits
+    return Limits(
+        max_read_only=wanted.max_requests_inflight,
+        max_mutating=wanted.max_mutating_requests_inflight,
+        user_share=wanted.user_share_percent,
+    )
 
 
 def _observe(base: Base, proxy: Proxy) -> None:

@@ -2,6 +2,7 @@
 
 from aggregator.proxy.decide import Reply
 from aggregator.proxy.failures import Overloaded
+from aggregator.proxy.target import Target
 
 CLIENT_CLOSED = 499
 """Counted for a request whose client went away before the response was complete."""
@@ -14,3 +15,9 @@ REDIRECT_REFUSED = "the backend attempted to redirect this request, which is not
 def overloaded(error: Overloaded) -> Reply:
     """The backend has more to do than it may; nobody asked it."""
     return Reply(code=503, body=f"{error}\n".encode(), retry_after=1)
+
+
+def too_many_requests(target: Target, route: str) -> Reply:
+    """The caller has, or all callers have, as many requests in progress as allowed (aggregator.md 8.5)."""
+    body = b"Too many requests, please try again later.\n"
+    return Reply(code=429, body=body, retry_after=1, terminated=True, target=target, route=route)

@@ -7,6 +7,7 @@ from email.utils import formatdate
 from typing import Any, cast
 
 from aggregator.proxy import wire
+from aggregator.proxy.admission import Flow
 from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHABLE, overloaded
 from aggregator.proxy.decide import GATEWAY_TIMEOUT, Reply, text
 from aggregator.proxy.endpoint import Dial
@@ -38,6 +39,7 @@ class ClientSide:
         "code",
         "deadline",
         "dial",
+        "flow",
         "head_request",
         "head_sent",
         "http10",
@@ -78,6 +80,8 @@ class ClientSide:
         self.retried = False
         self.remote = False
         self.code = 0
+        self.flow: Flow | None = None
+        """Where the exchange has its seat, if it needs one."""
         self.record: Record | None = None
         """What an observer knows of the exchange; None without one."""
         self._replay: bytes | None = None
@@ -302,6 +306,10 @@ class ClientSide:
             plane.metrics.in_flight -= 1
             if self.long_running:
                 plane.metrics.long_running -= 1
+            flow = self.flow
+            if flow is not None:
+                self.flow = None
+                flow.leave()
             counters.observe(self.method, self.code, now - self._began, not self.long_running)
             if plane.debug:
                 log.debug("request", **self._facts(), seconds=round(now - self._began, 6))

@@ -60,6 +60,8 @@ class Forward(NamedTuple):
     identity_lines: bytes
     lasting: bool = True
     """Holds until routes or policy change; otherwise every request has to be decided anew."""
+    caller: Identity = NOBODY
+    """Who the request is made as."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,7 @@ def decide(
     elif not route.available or route.backend is None:
         # Why the service cannot be reached is told in the APIService's condition, not to every client.
         return Reply(code=503, body=b"service unavailable\n", terminated=True, target=target, route=route.name)
-    return Forward(route, target, identity.lines, lasting)
+    return Forward(route, target, identity.lines, lasting, identity)
 
 
 def _authorize(authorizer: Authorizer, identity: Identity, info: RequestInfo) -> Decision | Reply | Undecided:

@@ -26,6 +26,13 @@ class Limits:
     seconds): the backend may be closing an older one this very moment."""
     max_connections: int = 1024
     """Requests of one APIService at a time, long-running ones not counted; an annotation can change it."""
+    max_mutating: int = 200
+    """Requests in progress that change something; those of administrators and long-running ones are not counted. 0 is
+    no limit."""
+    max_read_only: int = 400
+    """The same for get, list and watch."""
+    user_share: int = 75
+    """Percentage of either that one user may take while nobody else wants any; see `admission`."""
     max_pending: int = 1024
     """Requests of one APIService that may wait beyond that; an annotation can change it."""
     hedge_seconds: float = 0.25

@@ -8,6 +8,7 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from aggregator.proxy.admission import Seats
 from aggregator.proxy.target import Target
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -58,6 +59,8 @@ class ProxyMetrics(Collector):
         self.routes: dict[str, RouteCounters] = {}
         self.downstream_connections: Callable[[], int] = int
         self.upstream_connections: Callable[[], int] = int
+        self.seats: tuple[tuple[str, Seats], ...] = ()
+        """The limits of requests in progress, by kind."""
         self.upstream_states: Callable[[], Iterable[tuple[str, UpstreamState]]] = tuple
         self._terminations: dict[tuple[str, ...], int] = {}
 
@@ -116,6 +119,7 @@ class ProxyMetrics(Collector):
         in_flight.add_metric(("long-running",), self.long_running)
         in_flight.add_metric(("normal",), self.in_flight - self.long_running)
         yield in_flight
+        yield from self._limited()
         connections = GaugeMetricFamily(
             "aggregator_proxy_connections", "Open connections of the proxy.", labels=("side",)
         )
@@ -131,6 +135,23 @@ class ProxyMetrics(Collector):
         for key, count in self._terminations.items():
             terminations.add_metric(key, count)
         yield terminations
+
+    def _limited(self) -> Iterator[Metric]:
+        """Named as the originals name them."""
+        current = GaugeMetricFamily(
+            "apiserver_current_inflight_requests",
+            "Requests in progress that count against a limit, by kind.",
+            labels=("request_kind",),
+        )
+        dropped = CounterMetricFamily(
+            "apiserver_dropped_requests",
+            "Requests answered 429 because a limit was reached, by kind.",
+            labels=("request_kind",),
+        )
+        for kind, seats in self.seats:
+            current.add_metric((kind,), seats.taken)
+            dropped.add_metric((kind,), seats.dropped)
+        yield from (current, dropped)
 
     def _upstreams(self) -> Iterator[Metric]:
         endpoints = GaugeMetricFamily(

@@ -6,6 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from aggregator.proxy import wire
+from aggregator.proxy.admission import Admission, Flow
 from aggregator.proxy.balancer import Upstream
 from aggregator.proxy.decide import REFUSED, Forward, Identity, Reply, decide, identity_of, text
 from aggregator.proxy.headers import HeaderRules, Headers, RequestHead
@@ -89,6 +90,7 @@ class Plan:
 
     __slots__ = (
         "counters",
+        "flow",
         "head_request",
         "long_running",
         "method",
@@ -112,6 +114,7 @@ class Plan:
         upstream: Upstream,
         counters: RouteCounters,
         prefix: bytes,
+        flow: Flow | None,
     ) -> None:
         self.method = method
         self.target = forward.target
@@ -125,6 +128,7 @@ class Plan:
         self.seconds = seconds_allowed(forward)
         self.raw_target = raw_target
         self.user = user
+        self.flow = flow
         self.wanted: object = None
         """What the audit policy says about it, once it was asked."""
 
@@ -164,6 +168,9 @@ class Plane:
         self.pools = pools
         self.metrics = metrics
         self.limits = limits
+        self.admission = Admission(
+            mutating=limits.max_mutating, read_only=limits.max_read_only, share=limits.user_share
+        )
         self.lines = RequestLines(rules)
         self.plans: dict[tuple[Identity, bytes], Plan] = {}
         self.audit_ids = AuditIds()
@@ -271,12 +278,19 @@ class Plane:
         counters = self.metrics.route(forward.route.name)
         prefix = wire.request_prefix(method, raw_target, forward, upstream.authority)
         user = identity.user or ANONYMOUS_USER
-        plan = Plan(method, raw_target, user, forward, upstream, counters, prefix)
+        plan = Plan(method, raw_target, user, forward, upstream, counters, prefix, self.flow(forward))
         if forward.lasting and len(line) <= _REMEMBERED_LINE:
             if len(self.plans) >= _REMEMBERED:
                 self.plans.clear()
             self.plans[identity, line] = plan
         return plan
+
+    def flow(self, forward: Forward) -> Flow | None:
+        """What a request has to take a seat of before it is sent on; None when it needs none."""
+        user = forward.caller.user
+        if forward.target.long_running or forward.caller.privileged or user is None:
+            return None
+        return self.admission.flow(forward.target.info.verb, user.name)
 
     def upstream(self, route: Route) -> Upstream | Reply:
         """Where to send the requests of a route, or why that cannot even be tried."""

@@ -5,6 +5,7 @@ from collections import deque
 from math import inf
 
 from aggregator.proxy import wire
+from aggregator.proxy.answers import too_many_requests
 from aggregator.proxy.balancer import Upstream
 from aggregator.proxy.client_side import ClientSide
 from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, text
@@ -93,6 +94,12 @@ class RequestSide(ClientSide):
         self.audit_id = audit_id = plane.audit_ids.next()
         if plane.observer is not None:
             self.record = plane.observer.plain(plane, plan, audit_id, self._peer, lines)
+        flow = plan.flow
+        if flow is not None:
+            if not flow.take():
+                self._answer(too_many_requests(plan.target, plan.route_name))
+                return
+            self.flow = flow
         block = b"\r\n".join((plan.prefix, self._forwarded_for, b"Audit-ID: " + audit_id, *lines, b"\r\n"))
         self._block = block
         self._replay = block if plan.replayable else None
@@ -137,7 +144,7 @@ class RequestSide(ClientSide):
             found = plane.upstream(verdict.route)
             if isinstance(found, Reply):
                 self._answer(found)
-            else:
+            elif self._take_seat(verdict, head):
                 self._forward(method, raw_target, head, verdict, found)
         elif isinstance(verdict, Reply):
             self._answer(verdict)
@@ -145,6 +152,17 @@ class RequestSide(ClientSide):
             pending = Pending(method, raw_target, fields, version, keep_alive)
             pending.began = self._began
             self._wait(pending, verdict)
+
+    def _take_seat(self, forward: Forward, head: RequestHead) -> bool:
+        """Whether the request may be sent on now; it has been answered otherwise."""
+        flow = self.plane.flow(forward)
+        if flow is None or (head.upgrade and head.wants_upgrade):
+            return True
+        if flow.take():
+            self.flow = flow
+            return True
+        self._answer(too_many_requests(forward.target, forward.route.name))
+        return False
 
     def _observed(self, method: bytes, raw_target: bytes, version: str) -> Record | None:
         """The record of the request whose head is here; one that had to wait for its decision has it already."""

@@ -74,6 +74,7 @@ class Proxy:
         self.metrics.downstream_connections = self._connection_count
         self.metrics.upstream_connections = pools.connection_count
         self.metrics.upstream_states = pools.states
+        self.metrics.seats = self.plane.admission.kinds()
         self._http2 = Connections(application(self.plane), name="proxy-http2")
         self.learner = Learner(self.plane, client) if client is not None else None
         self._tasks: list[asyncio.Task[None]] = []

@@ -89,6 +89,20 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """What clients may ask of one proxy process; 0 turns a limit off."""
+
+    max_requests_inflight: Annotated[int, Parser(values.integer(0, 1_000_000))]
+    """Reading requests in progress, without those of system:masters and long-running ones. Default 400 as upstream."""
+
+    max_mutating_requests_inflight: Annotated[int, Parser(values.integer(0, 1_000_000))]
+    """The same for all other verbs. Default 200, as upstream."""
+
+    user_share_percent: Annotated[int, Parser(values.integer(1, 100))]
+    """Part of either that one user may take alone. Default 75: a lone user is hardly limited, others find a seat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestHeader:
     """Trust in a proxy that stands in front of this server (aggregator.md 8.2)."""
 
@@ -322,6 +336,7 @@ class Settings:
     paths: Paths
     log: Log
     server: Server
+    limits: Annotated[ClientLimits, Named("limits")]
     requestheader: RequestHeader
     authentication: Authentication
     oidc: OIDC

@@ -40,6 +40,7 @@ def test_defaults(tmp_path: Path) -> None:
             shutdown_delay_seconds=0,
             shutdown_grace_seconds=8,
         ),
+        limits=model.ClientLimits(max_requests_inflight=400, max_mutating_requests_inflight=200, user_share_percent=75),
         requestheader=model.RequestHeader(
             client_ca_file=None,
             crl_file=None,
