@@ -26,7 +26,8 @@ _PROXY_IDENTITY = (("X-Remote-User", "system:aggregator-proxy"), ("X-Remote-Grou
 def upstream_tls(settings: Settings) -> UpstreamTLS:
     """What this process shows to the servers behind it. UpstreamTLSError."""
     pair = settings.grafana_apiserver
-    return UpstreamTLS(pair.proxy_client_cert_file, pair.proxy_client_key_file)
+    egress = settings.egress.policy(development=settings.development)
+    return UpstreamTLS(pair.proxy_client_cert_file, pair.proxy_client_key_file, egress=egress)
 
 
 def build(

@@ -86,7 +86,8 @@ class LocalServer:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         aggregating = parts.settings.feature_toggles.kubernetes_aggregator
-        kinds = [apiservice.resource(time.time), externalname.RESOURCE] if aggregating else []
+        egress = parts.settings.egress.policy(development=parts.settings.development)
+        kinds = [apiservice.resource(time.time), externalname.resource(egress)] if aggregating else []
         own = Reviews(parts.access.authorizer, parts.access.tokens).resources()
         core = [authentication_config.RESOURCE, namespaces.RESOURCE]
         self.registry = Registry([*kinds, *core, *own, *parts.bundled])

@@ -65,6 +65,8 @@ class Target:
     ssl: SSLContext | None = None
     server_hostname: str | None = None
     unix_path: Path | None = None
+    addresses: tuple[str, ...] = ()
+    """IP addresses to dial, one after the other until one answers; empty: `host` is looked up."""
 
     @property
     def authority(self) -> str:
@@ -310,7 +312,11 @@ async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.Stream
     try:
         if target.unix_path is not None:
             return await asyncio.open_unix_connection(str(target.unix_path), **options)
-        return await asyncio.open_connection(target.host, target.port, **options)
+        *others, last = target.addresses or (target.host,)
+        for address in others:
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection(address, target.port, **options)
+        return await asyncio.open_connection(last, target.port, **options)
     except ssl.SSLError as error:
         raise TLSError(f"connect to {target}: {_tls_text(error)}") from error
     except OSError as error:

@@ -55,6 +55,10 @@ class Strategy:
         """The faults of a new object beyond schema and metadata."""
         return []
 
+    def warnings(self, new: Object) -> list[str]:
+        """Sentences for whoever writes an object that is in order but may not do what is wanted. It may be invalid."""
+        return []
+
     def validate_update(self, new: Object, old: Object) -> list[FieldError]:
         """The faults of an updated object beyond schema and metadata."""
         return self.validate_create(new)

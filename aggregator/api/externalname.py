@@ -1,11 +1,14 @@
 """The kind `service.grafana.app/v0alpha1 ExternalName`: the host that stands behind a service reference."""
 
+import contextlib
+import dataclasses
 import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from aggregator.upstream.backend import split_host
+from aggregator.upstream.egress import UNRESTRICTED, Egress
 from apimachinery.field_errors import FieldError, Path, invalid, required
 from apimachinery.names import validate_dns1123_subdomain
 from apimachinery.table import AGE_COLUMN, NAME_COLUMN, Column
@@ -105,6 +108,9 @@ def _likely_mistake(text: str) -> str:
 class ExternalNameStrategy(Strategy):
     """An ExternalName is its addresses; a missing host is the schema's to report, an empty one is reported here."""
 
+    def __init__(self, egress: Egress = UNRESTRICTED) -> None:
+        self._egress = egress
+
     def validate_create(self, new: Object) -> list[FieldError]:
         spec = new.get("spec") or {}
         found = spec.get("host")
@@ -116,6 +122,17 @@ class ExternalNameStrategy(Strategy):
         for index, address in enumerate(spec.get("hosts") or ()):
             faults.extend(invalid(_HOSTS.index(index), address, fault) for fault in address_faults(address))
         return faults
+
+    def warnings(self, new: Object) -> list[str]:
+        """Names are judged when they are looked up, addresses already now."""
+        texts = [text for text in hosts(new) if isinstance(text, str)]
+        found = []
+        for text in texts:
+            with contextlib.suppress(ValueError):
+                refusal = self._egress.refusal(split_host(text, 1)[0])
+                if refusal:
+                    found.append(f"{refusal}; requests to it will fail")
+        return found
 
 
 def _host_cell(obj: Object, now: float) -> str:
@@ -149,3 +166,8 @@ RESOURCE: Final = Resource(
     selectable_fields=("spec.host",),
     description="ExternalName gives a host a name inside the API, so that an APIService can refer to it.",
 )
+
+
+def resource(egress: Egress) -> Resource:
+    """The kind, with warnings about addresses that the policy forbids."""
+    return dataclasses.replace(RESOURCE, strategy=ExternalNameStrategy(egress))

@@ -1,9 +1,11 @@
 """What the controllers need from the outside: a cache of objects and a way to ask an aggregated server."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from aggregator.upstream import reach
 from aggregator.upstream.backend import Backend
 from aggregator.upstream.fetch import fetch
 from aggregator.upstream.tls import UpstreamTLS, UpstreamTLSError
@@ -74,10 +76,10 @@ def ask_status_with(tls: UpstreamTLS) -> AskStatus:
     """Ask with these TLS contexts."""
 
     async def bound(backend: Backend, path: str, *, headers: Sequence[tuple[str, str]], timeout: float) -> int:
-        target = http1.Target(
-            host=backend.host, port=backend.port, ssl=tls.context(backend), server_hostname=backend.server_name
-        )
-        async with http1.stream_lines(target, "GET", path, headers, head_timeout=timeout) as answer:
+        deadline = time.monotonic() + timeout
+        target = await reach.target(backend, tls, timeout=timeout)
+        rest = max(0.0, deadline - time.monotonic())
+        async with http1.stream_lines(target, "GET", path, headers, head_timeout=rest) as answer:
             return answer.status
 
     return bound

@@ -12,6 +12,7 @@ from aggregator.proxy.health import EJECTED, HEALTHY
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.resolver import Address, Lookup, is_literal
 from aggregator.proxy.upstream_conn import UpstreamConnection
+from aggregator.upstream.egress import UNRESTRICTED, Egress
 
 _LOOKUP_PAUSE_SECONDS = 1.0
 """Least time between two lookups that failures ask for."""
@@ -36,6 +37,7 @@ class Upstream:
         max_pending: int = 0,
         local: bool = False,
         trouble: Callable[[], None] | None = None,
+        egress: Egress = UNRESTRICTED,
     ) -> None:
         """`max_connections` 0 stands for no limit. `tasks` holds what is under way; its owner cancels it at the end.
 
@@ -68,7 +70,7 @@ class Upstream:
         self._streaming = 0
         """Connections with long-running requests, as far as known; counted anew once per tick when it matters."""
         self._counted_tick = 0
-        self._names = Lookup(hosts, authority, tasks, found=self._apply, vanished=self._vanished)
+        self._names = Lookup(hosts, authority, tasks, found=self._apply, vanished=self._vanished, egress=egress)
         self._trouble = trouble
         if not self._named:
             self._apply(hosts)

@@ -5,6 +5,8 @@ import os
 import socket
 import ssl
 
+from aggregator.upstream.egress import EgressRefused
+
 CONTEXT_DEADLINE = "context deadline exceeded"
 
 
@@ -20,7 +22,7 @@ def describe(error: BaseException | None, where: str) -> str:
     """The cause of a failed connection to `where` (host:port or socket path); never holds more than the peer's part."""
     if error is None:
         return "EOF"
-    if isinstance(error, UpstreamFailure):
+    if isinstance(error, UpstreamFailure | EgressRefused):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"tls: failed to verify certificate: {error.verify_message}"

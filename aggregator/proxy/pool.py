@@ -13,6 +13,8 @@ from aggregator.proxy.metrics import ProxyMetrics, UpstreamState
 from aggregator.proxy.resolver import Address
 from aggregator.proxy.routes import Route, RouteTable
 from aggregator.proxy.upstream_conn import UpstreamConnection
+from aggregator.upstream.backend import Backend
+from aggregator.upstream.egress import EgressRefused
 from aggregator.upstream.tls import UpstreamTLS
 
 _NO_ADDRESS: Address = ("", 0)
@@ -140,27 +142,34 @@ class Pools:
             name=route.name,
             authority=backend.authority,
             hosts=backend.addresses,
-            connector=self._connector(context, backend.server_name),
+            connector=self._connector(context, backend),
             limits=limits,
             tasks=self._tasks,
             max_connections=counted(settings.max_connections, limits.max_connections),
             max_pending=counted(settings.max_pending, limits.max_pending),
             trouble=trouble,
+            egress=self._tls.egress,
         )
         self._by_key[key] = upstream
         return upstream
 
-    def _connector(self, context: ssl.SSLContext, server_name: str) -> Callable[[Address], Connect]:
-        limits = self.limits
+    def _connector(self, context: ssl.SSLContext, backend: Backend) -> Callable[[Address], Connect]:
+        limits, egress = self.limits, self._tls.egress
+        given = {host for host, _ in backend.addresses if not egress.trusts(host)}
 
         def at(address: Address) -> Connect:
+            # What a lookup has found was looked at then.
+            refusal = egress.refusal(address[0]) if address[0] in given else ""
+
             async def connect(factory: Callable[[], UpstreamConnection]) -> object:
+                if refusal:
+                    raise EgressRefused(refusal)
                 async with asyncio.timeout(limits.connect_seconds + limits.handshake_seconds):
                     return await asyncio.get_running_loop().create_connection(
                         factory,
                         *address,
                         ssl=context,
-                        server_hostname=server_name,
+                        server_hostname=backend.server_name,
                         ssl_handshake_timeout=limits.handshake_seconds,
                     )
 

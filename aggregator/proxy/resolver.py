@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from aggregator.upstream.egress import UNRESTRICTED, Egress
+
 Address = tuple[str, int]
 """(IP address, port)."""
 
@@ -22,14 +24,16 @@ def is_literal(host: str) -> bool:
     return True
 
 
-async def resolve(hosts: Sequence[tuple[str, int]]) -> list[Address]:
-    """Every address of every host, each once, in the order of preference that the system gives them.
+async def resolve(hosts: Sequence[tuple[str, int]], egress: Egress = UNRESTRICTED) -> list[Address]:
+    """Every permitted address of every host, each once, in the order of preference that the system gives them.
 
-    A host that cannot be looked up is left out as long as another one can; OSError (mostly socket.gaierror) or
-    TimeoutError of the first one otherwise.
+    A host that cannot be looked up is left out as long as another one can; OSError (mostly socket.gaierror, or
+    EgressRefused) or TimeoutError of the first one otherwise.
     """
     async with asyncio.timeout(LOOKUP_SECONDS):
-        answers = await asyncio.gather(*(_lookup(host, port) for host, port in hosts), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(_permitted(host, port, egress) for host, port in hosts), return_exceptions=True
+        )
     found: dict[Address, None] = {}
     failure: BaseException | None = None
     for answer in answers:
@@ -40,6 +44,12 @@ async def resolve(hosts: Sequence[tuple[str, int]]) -> list[Address]:
     if not found:
         raise failure or socket.gaierror(socket.EAI_NONAME, "no such host")
     return list(found)
+
+
+async def _permitted(host: str, port: int, egress: Egress) -> list[Address]:
+    found = await _lookup(host, port)
+    permitted = egress.permitted(host, [address for address, _ in found])
+    return [one for one in found if one[0] in permitted]
 
 
 async def _lookup(host: str, port: int) -> list[Address]:
@@ -68,6 +78,7 @@ class Lookup:
         *,
         found: Callable[[Sequence[Address]], None],
         vanished: Callable[[], None],
+        egress: Egress = UNRESTRICTED,
     ) -> None:
         self.failure: OSError | None = None
         """Why the names are known not to exist."""
@@ -76,6 +87,7 @@ class Lookup:
         self._tasks = tasks
         self._found = found
         self._vanished = vanished
+        self._egress = egress
         self._running: asyncio.Task[None] | None = None
         self._ended_at = 0.0
         self._error: BaseException | None = None
@@ -104,7 +116,7 @@ class Lookup:
     async def _run(self) -> None:
         self._error = self.failure = None
         try:
-            addresses = await resolve(self._hosts)
+            addresses = await resolve(self._hosts, self._egress)
         except socket.gaierror as error:
             self._error = error
             if error.errno in _NO_SUCH_NAME:

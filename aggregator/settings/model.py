@@ -20,6 +20,7 @@ from aggregator.settings.values import (
     Text,
     Words,
 )
+from aggregator.upstream.egress import UNRESTRICTED, Egress
 from apimachinery.identity import RequestHeaderNames
 
 
@@ -298,6 +299,22 @@ class GrafanaAPIServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EgressSettings:
+    """Which addresses the servers behind the aggregator may have."""
+
+    forbid_special_addresses: Annotated[str, Parser(values.choice("auto", "true", "false"))]
+    """Whether loopback, link-local, instance metadata, unspecified and multicast addresses are refused. Default `auto`:
+    in production mode."""
+
+    allow: Annotated[tuple[str, ...], Parser(values.networks_and_hosts)]
+    """Networks, addresses and host names that are exempt. Default empty."""
+
+    def policy(self, *, development: bool) -> Egress:
+        on = self.forbid_special_addresses == "true" or (self.forbid_special_addresses == "auto" and not development)
+        return Egress.allowing(self.allow) if on else UNRESTRICTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
     """How remote services are looked at (aggregator.md 3)."""
 
@@ -345,6 +362,7 @@ class Settings:
     access_log: AccessLog
     tracing: Tracing
     grafana_apiserver: Annotated[GrafanaAPIServer, Named("grafana-apiserver")]
+    egress: EgressSettings
     availability: Availability
     feature_toggles: FeatureToggles
 

@@ -158,6 +158,19 @@ def optional_http_url(text: str) -> str:
     return text
 
 
+def networks_and_hosts(text: str) -> tuple[str, ...]:
+    """Networks in CIDR form, IP addresses and DNS names."""
+    found = items(text)
+    for item in found:
+        try:
+            ipaddress.ip_network(item, strict=False)
+        except ValueError:
+            if "/" in item or names.validate_dns1123_subdomain(item.lower().removesuffix(".")):
+                fault = f"{item!r} is neither a network such as 10.0.0.0/8, nor an address, nor a host"
+                raise ValueError(fault) from None
+    return found
+
+
 def log_path(text: str) -> str:
     """An absolute path, `-` for standard output, or empty for none."""
     return text if text in ("", "-") else str(required_path(text))

@@ -1,8 +1,10 @@
 """One-shot GETs to a backend for probes, discovery and OpenAPI: no pool, no redirects, everything bounded."""
 
 import contextlib
+import time
 from collections.abc import Sequence
 
+from aggregator.upstream import reach
 from aggregator.upstream.backend import Backend
 from aggregator.upstream.tls import UpstreamTLS
 from apiserver import http1
@@ -27,11 +29,14 @@ async def fetch(
     share = timeout / (len(others) + 1)
     for one in others:
         with contextlib.suppress(http1.HTTPClientError):
-            return await http1.request(_target(one, tls), "GET", path, headers, timeout=share, max_body=max_body)
-    return await http1.request(_target(last, tls), "GET", path, headers, timeout=share, max_body=max_body)
+            return await _get(one, tls, path, headers, share, max_body)
+    return await _get(last, tls, path, headers, share, max_body)
 
 
-def _target(backend: Backend, tls: UpstreamTLS) -> http1.Target:
-    return http1.Target(
-        host=backend.host, port=backend.port, ssl=tls.context(backend), server_hostname=backend.server_name
-    )
+async def _get(
+    backend: Backend, tls: UpstreamTLS, path: str, headers: Sequence[tuple[str, str]], timeout: float, max_body: int
+) -> http1.Response:
+    deadline = time.monotonic() + timeout
+    target = await reach.target(backend, tls, timeout=timeout)
+    rest = max(0.0, deadline - time.monotonic())
+    return await http1.request(target, "GET", path, headers, timeout=rest, max_body=max_body)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ssl import SSLContext
 
+from aggregator.upstream import reach
 from aggregator.upstream.backend import Backend
 from aggregator.upstream.tls import UpstreamTLS
 from apiserver import http1
@@ -73,13 +74,13 @@ class KeptConnections:
     ) -> Response:
         context = self._tls.context(backend)
         key = (backend.host, backend.port, backend.server_name, context)
-        target = http1.Target(host=backend.host, port=backend.port, ssl=context, server_hostname=backend.server_name)
         deadline = self._monotonic() + timeout
         idle = self._take(key)
         if idle is not None:
             with contextlib.suppress(http1.ProtocolError, http1.TLSError):
                 return await self._on(idle.connection, idle.opened, key, path, headers, timeout, max_body)
             # The server hung up just then; a GET may be repeated.
+        target = await reach.target(backend, self._tls, timeout=max(0.0, deadline - self._monotonic()))
         connection = await KeptConnection.open(target, timeout=max(0.0, deadline - self._monotonic()))
         rest = max(0.0, deadline - self._monotonic())
         return await self._on(connection, self._monotonic(), key, path, headers, rest, max_body)

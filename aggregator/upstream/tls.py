@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from aggregator import keypair
 from aggregator.keypair import KeyPair, KeyPairError
 from aggregator.upstream.backend import Backend
+from aggregator.upstream.egress import UNRESTRICTED, Egress
 
 
 class UpstreamTLSError(Exception):
@@ -62,7 +63,11 @@ class UpstreamTLS:
     consistent pair replaces the old one, a mismatching or unreadable one leaves it in force.
     """
 
-    def __init__(self, certificate_file: Path | None = None, key_file: Path | None = None) -> None:
+    def __init__(
+        self, certificate_file: Path | None = None, key_file: Path | None = None, *, egress: Egress = UNRESTRICTED
+    ) -> None:
+        self.egress = egress
+        """Which addresses of backends may be dialled: whoever has the contexts to connect with has the limits, too."""
         if (certificate_file is None) != (key_file is None):
             raise UpstreamTLSError("missing a client certificate along with a key to identify the proxy")
         self._files = (certificate_file, key_file) if certificate_file is not None and key_file is not None else None

@@ -82,7 +82,7 @@ def _shaped(
     obj["metadata"] = {name: value for name, value in obj["metadata"].items() if not _is_left_out(name, value)}
     schemas.apply_defaults(obj, resource.schema)
     resource.strategy.default(obj)
-    return Checked(obj, [*warnings, *_deduplicate_owners(obj["metadata"], patched)])
+    return Checked(obj, [*warnings, *_deduplicate_owners(obj["metadata"], patched), *resource.strategy.warnings(obj)])
 
 
 def _is_left_out(name: str, value: Any) -> bool:

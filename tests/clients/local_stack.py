@@ -51,6 +51,9 @@ kubectl_client_cert_file = {pki}/admin.crt
 kubectl_client_key_file = {pki}/admin.key
 api_socket = {directory}/api.sock
 
+[egress]
+allow = localhost, 127.0.0.0/8, ::1
+
 [feature_toggles]
 grafanaAPIServerEnsureKubectlAccess = true
 """

@@ -97,6 +97,7 @@ def test_defaults(tmp_path: Path) -> None:
             kubectl_client_key_file=None,
             api_socket=None,
         ),
+        egress=model.EgressSettings(forbid_special_addresses="auto", allow=()),
         availability=model.Availability(resync_seconds=30, timeout_seconds=5, attempts=5),
         feature_toggles=model.FeatureToggles(
             enable=(), ensure_kubectl_access=False, with_experimental_apis=False, kubernetes_aggregator=True
