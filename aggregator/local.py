@@ -21,7 +21,6 @@ from aggregator.api.discovery_manager import DiscoveryManager, DiscoverySettings
 from aggregator.api.namespaces import NamespaceMirror
 from aggregator.api.openapi_aggregator import OpenAPIAggregator
 from aggregator.api.openapi_fetch import OpenAPIFetcher
-from aggregator.api.ports import ask_status_with
 from aggregator.api.priorities import local_apiservices
 from aggregator.api.prober import ProbeLimits, Prober
 from aggregator.api.refs import APISERVICES, EXTERNALNAMES
@@ -56,6 +55,7 @@ from apiserver.version import program_version
 _UNREGISTERED = {authentication_config.GROUP_VERSION, *reviews.GROUP_VERSIONS}
 """Served without an APIService, as apiregistration.k8s.io is: what the aggregator needs itself is not up for change."""
 _TITLE = "API Aggregator"
+_PROBED_SECONDS = 120.0
 _DISCOVERY_CACHE = "discovery-cache.json"
 
 
@@ -156,13 +156,13 @@ class Controllers:
         metrics = AvailabilityMetrics(parts.collectors)
         writer = StatusWriter(client=client, metrics=metrics, now=time.time)
         wanted = parts.settings.availability
+        # Probes keep connections of their own, and look a name up more often than what only reads documents.
+        self._probed = KeptConnections(parts.tls, oldest=_PROBED_SECONDS)
         self.local = LocalAvailability(apiservices=self.apiservices, writer=writer, metrics=server.metrics)
         self.remote = RemoteAvailability(
             apiservices=self.apiservices,
             externalnames=self.externalnames,
-            prober=Prober(
-                ask_status_with(parts.tls), ProbeLimits(attempts=wanted.attempts, timeout=wanted.timeout_seconds)
-            ),
+            prober=Prober(self._probed.status, ProbeLimits(attempts=wanted.attempts, timeout=wanted.timeout_seconds)),
             writer=writer,
             metrics=metrics,
             server_metrics=server.metrics,
@@ -230,6 +230,7 @@ class Controllers:
         background.start("local availability", self.local.run())
         background.start("remote availability", self.remote.run())
         background.start("kept connections", self._kept.run())
+        background.start("probed connections", self._probed.run())
         background.start("discovery", self.discovery.run())
         background.start("openapi", self.openapi.run())
 

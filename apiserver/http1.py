@@ -29,6 +29,11 @@ _CLOSE_SECONDS: Final = 0.5
 _METHODS_WITH_BODY: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
+_UNREAD_BYTES = 256 * 1024
+_UNREAD_SECONDS = 1.0
+"""What is read of an answer of which only the status counts, so that its connection can be used again."""
+
+
 class HTTPClientError(Exception):
     """A request that got no complete answer; the text says why and names no secret."""
 
@@ -153,6 +158,24 @@ class KeptConnection:
         with contextlib.suppress(h11.LocalProtocolError):
             exchange.connection.start_next_cycle()
         return Response(status=head.status_code, headers=_decoded(head), body=content)
+
+    async def status(self, path: str, headers: Headers, *, timeout: float) -> int:
+        """The status code of the answer to a GET; `timeout` (seconds) ends with the response head.
+
+        A body that is neither short nor quick costs the connection its next request, and nobody the answer.
+        """
+        exchange = self._exchange
+        try:
+            async with asyncio.timeout(timeout):
+                exchange.send(self._target, "GET", path, headers, b"", close=False)
+                head = await exchange.head()
+        except TimeoutError as error:
+            raise RequestTimeout(f"no response from {self._target} within {timeout:g}s") from error
+        with contextlib.suppress(HTTPClientError, TimeoutError, h11.LocalProtocolError):
+            async with asyncio.timeout(_UNREAD_SECONDS):
+                await exchange.read(_UNREAD_BYTES)
+            exchange.connection.start_next_cycle()
+        return head.status_code
 
     def close(self) -> None:
         self._exchange.writer.transport.abort()

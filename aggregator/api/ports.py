@@ -1,16 +1,13 @@
 """What the controllers need from the outside: a cache of objects and a way to ask an aggregated server."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from aggregator.upstream import reach
 from aggregator.upstream.backend import Backend
 from aggregator.upstream.fetch import fetch
 from aggregator.upstream.tls import UpstreamTLS, UpstreamTLSError
 from apimachinery.types import Object
-from apiserver import http1
 from apiserver.http1 import HTTPClientError, Response
 
 ChangeHandler = Callable[[Object | None, Object | None], None]
@@ -68,18 +65,5 @@ def fetch_with(tls: UpstreamTLS) -> Fetch:
         backend: Backend, path: str, *, headers: Sequence[tuple[str, str]], timeout: float, max_body: int
     ) -> Response:
         return await fetch(backend, tls, path, headers, timeout=timeout, max_body=max_body)
-
-    return bound
-
-
-def ask_status_with(tls: UpstreamTLS) -> AskStatus:
-    """Ask with these TLS contexts."""
-
-    async def bound(backend: Backend, path: str, *, headers: Sequence[tuple[str, str]], timeout: float) -> int:
-        deadline = time.monotonic() + timeout
-        target = await reach.target(backend, tls, timeout=timeout)
-        rest = max(0.0, deadline - time.monotonic())
-        async with http1.stream_lines(target, "GET", path, headers, head_timeout=rest) as answer:
-            return answer.status
 
     return bound

@@ -6,9 +6,10 @@ A handshake costs five times as much as a small request.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from ssl import SSLContext
+from typing import TypeVar
 
 from aggregator.upstream import reach
 from aggregator.upstream.backend import Backend
@@ -22,7 +23,11 @@ OLDEST_SECONDS = 600.0
 """How long a connection is used at all: then the name is looked up and the certificate checked anew."""
 _IDLE_PER_BACKEND = 2
 _TIDY_SECONDS = 15.0
+_SILENCE_SECONDS = 1.0
 _Key = tuple[str, int, str, SSLContext]
+T = TypeVar("T")
+_Ask = Callable[[KeptConnection, float], Awaitable[T]]
+"""Asks on a connection, within so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,18 @@ class _Idle:
 
 
 class KeptConnections:
-    """A Fetch. Connections are never shared between backends that are verified differently.
+    """A Fetch, and with `status` an AskStatus. Connections are never shared between backends that are verified
+    differently.
 
-    `run` closes what is idle for too long, and everything when it is cancelled.
+    `run` closes what is idle for too long, and everything when it is cancelled. No connection is used for longer than
+    `oldest` seconds.
     """
 
-    def __init__(self, tls: UpstreamTLS, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tls: UpstreamTLS, *, oldest: float = OLDEST_SECONDS, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._tls = tls
+        self._oldest = oldest
         self._monotonic = monotonic
         self._idle: dict[_Key, list[_Idle]] = {}
 
@@ -47,12 +57,29 @@ class KeptConnections:
         self, backend: Backend, path: str, *, headers: Sequence[tuple[str, str]], timeout: float, max_body: int
     ) -> Response:
         """GET `path` within `timeout` seconds, of which each of several addresses has an equal share."""
+
+        def ask(connection: KeptConnection, rest: float) -> Awaitable[Response]:
+            return connection.request("GET", path, headers, timeout=rest, max_body=max_body)
+
         *others, last = backend.alternatives()
         share = timeout / (len(others) + 1)
         for one in others:
             with contextlib.suppress(HTTPClientError):
-                return await self._get(one, path, headers, share, max_body)
-        return await self._get(last, path, headers, share, max_body)
+                return await self._get(one, ask, share, share)
+        return await self._get(last, ask, share, share)
+
+    async def status(self, backend: Backend, path: str, *, headers: Sequence[tuple[str, str]], timeout: float) -> int:
+        """The status code of an answer to a GET, whose body is left alone.
+
+        A kept connection may lead to a server that is not there any more without a word: when it stays silent for a
+        second, a new one has to tell.
+        """
+        return await self._get(
+            backend,
+            lambda connection, rest: connection.status(path, headers, timeout=rest),
+            timeout,
+            min(timeout / 2, _SILENCE_SECONDS),
+        )
 
     async def run(self) -> None:
         """Tidy up until cancelled."""
@@ -69,35 +96,30 @@ class KeptConnections:
             idle.connection.close()
         self._idle.clear()
 
-    async def _get(
-        self, backend: Backend, path: str, headers: Sequence[tuple[str, str]], timeout: float, max_body: int
-    ) -> Response:
+    async def _get(self, backend: Backend, ask: _Ask[T], timeout: float, patience: float) -> T:
+        """Ask on a kept connection, if there is one, for at most `patience` seconds; else, or then, on a new one."""
         context = self._tls.context(backend)
         key = (backend.host, backend.port, backend.server_name, context)
         deadline = self._monotonic() + timeout
         idle = self._take(key)
         if idle is not None:
-            with contextlib.suppress(http1.ProtocolError, http1.TLSError):
-                return await self._on(idle.connection, idle.opened, key, path, headers, timeout, max_body)
-            # The server hung up just then; a GET may be repeated.
+            try:
+                return await self._on(idle.connection, idle.opened, key, ask, patience)
+            except (http1.ProtocolError, http1.TLSError):
+                # The server hung up just then; a GET may be repeated.
+                pass
+            except http1.RequestTimeout:
+                if patience >= timeout:
+                    raise
         target = await reach.target(backend, self._tls, timeout=max(0.0, deadline - self._monotonic()))
         connection = await KeptConnection.open(target, timeout=max(0.0, deadline - self._monotonic()))
         rest = max(0.0, deadline - self._monotonic())
-        return await self._on(connection, self._monotonic(), key, path, headers, rest, max_body)
+        return await self._on(connection, self._monotonic(), key, ask, rest)
 
-    async def _on(
-        self,
-        connection: KeptConnection,
-        opened: float,
-        key: _Key,
-        path: str,
-        headers: Sequence[tuple[str, str]],
-        timeout: float,
-        max_body: int,
-    ) -> Response:
+    async def _on(self, connection: KeptConnection, opened: float, key: _Key, ask: _Ask[T], timeout: float) -> T:
         kept = False
         try:
-            answer = await connection.request("GET", path, headers, timeout=timeout, max_body=max_body)
+            answer = await ask(connection, timeout)
             kept = self._keep(key, connection, opened)
         finally:
             if not kept:
@@ -126,9 +148,8 @@ class KeptConnections:
         several.append(idle)
         return True
 
-    @staticmethod
-    def _usable(idle: _Idle, now: float) -> bool:
-        fresh = now - idle.since < IDLE_SECONDS and now - idle.opened < OLDEST_SECONDS
+    def _usable(self, idle: _Idle, now: float) -> bool:
+        fresh = now - idle.since < IDLE_SECONDS and now - idle.opened < self._oldest
         return fresh and idle.connection.reusable
 
     def _tidy(self) -> None:

@@ -17,6 +17,7 @@ from aggregator.api.prober import ProbeLimits, Prober
 from aggregator.api.refs import APISERVICES, EXTERNALNAMES
 from aggregator.api.status_writer import StatusWriter
 from aggregator.upstream.backend import Backend
+from aggregator.upstream.kept import KeptConnections
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery import status
 from apimachinery.gvk import GroupResource
@@ -74,18 +75,18 @@ async def world(
     for obj in objects:
         client.put(EXTERNALNAMES if obj["kind"] == "ExternalName" else APISERVICES, obj)
     apiservices, externalnames = informer(client, APISERVICES), informer(client, EXTERNALNAMES)
-    collectors = CollectorRegistry()
+    collectors, connections = CollectorRegistry(), KeptConnections(UpstreamTLS())
     metrics = AvailabilityMetrics(collectors)
     writer = StatusWriter(client=client, metrics=metrics, now=time.time)
     remote = RemoteAvailability(
         apiservices=apiservices,
         externalnames=externalnames,
-        prober=Prober(ask or ports.ask_status_with(UpstreamTLS()), limits),
+        prober=Prober(ask or connections.status, limits),
         writer=writer,
         metrics=metrics,
     )
     local = LocalAvailability(apiservices=apiservices, writer=writer)
-    async with running(apiservices.run(), externalnames.run(), remote.run(), local.run()):
+    async with running(apiservices.run(), externalnames.run(), remote.run(), local.run(), connections.run()):
         yield World(client, collectors, remote, local)
 
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from aggregator.api import ports, probe
+from aggregator.api import probe
 from aggregator.api.prober import ProbeLimits, Prober
 from aggregator.upstream.backend import Backend
+from aggregator.upstream.kept import KeptConnections
 from aggregator.upstream.tls import UpstreamTLS
 from tests.unit.aggregator.api_kit import (
     ENDLESS,
@@ -43,7 +45,19 @@ def backend(port: int, certificates: Certificates, *, name: str = "svc.default.s
 
 
 def prober(limits: ProbeLimits = QUICK) -> Prober:
-    return Prober(ports.ask_status_with(UpstreamTLS()), limits)
+    connections = KeptConnections(UpstreamTLS())
+    _OPEN.append(connections)
+    return Prober(connections.status, limits)
+
+
+_OPEN: list[KeptConnections] = []
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_stays_open() -> AsyncIterator[None]:
+    yield
+    while _OPEN:
+        _OPEN.pop().close()
 
 
 async def test_one_good_answer_is_enough_and_names_who_asks(certificates: Certificates) -> None:

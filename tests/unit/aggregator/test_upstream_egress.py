@@ -193,7 +193,11 @@ async def _by_kept_connection(backend: Backend, tls: UpstreamTLS) -> Any:
 
 
 async def _by_probe(backend: Backend, tls: UpstreamTLS) -> Any:
-    return await ports.ask_status_with(tls)(backend, "/", headers=(), timeout=5)
+    kept = KeptConnections(tls)
+    try:
+        return await kept.status(backend, "/", headers=(), timeout=5)
+    finally:
+        kept.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -210,7 +214,7 @@ async def test_discovery_openapi_and_probes(pki: PKI, ask: Ask, host: str) -> No
 
 
 async def test_the_condition_names_the_policy(pki: PKI) -> None:
-    prober = Prober(ports.ask_status_with(UpstreamTLS(egress=ENFORCED)), ProbeLimits(head_start=0.05))
+    prober = Prober(KeptConnections(UpstreamTLS(egress=ENFORCED)).status, ProbeLimits(head_start=0.05))
     verdict = probe.verdict(await prober.check(remote("169.254.169.254", 443, pki)))
     assert (verdict.status, verdict.reason) == ("False", "FailedDiscoveryCheck")
     assert "forbidden by the egress policy: instance metadata addresses are not allowed" in verdict.message

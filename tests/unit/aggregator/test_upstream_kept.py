@@ -32,6 +32,8 @@ class Server:
     requests: int = 1000
     extra: str = ""
     silent: bool = False
+    silent_on: int = 0
+    """The number of a connection whose requests get no answer."""
     count: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,7 +41,7 @@ class Server:
         try:
             for position in range(1, self.requests + 1):
                 await reader.readuntil(b"\r\n\r\n")
-                if self.silent:
+                if self.silent or number == self.silent_on:
                     await asyncio.sleep(60)
                 body = f"{number}.{position}"
                 writer.write(f"HTTP/1.1 200 OK\r\n{self.extra}content-length: {len(body)}\r\n\r\n{body}".encode())
@@ -56,11 +58,22 @@ class World:
     subject: KeptConnections
     backend: Backend
     clock: list[float]
+    listener: asyncio.Server
+    connections: set[asyncio.Task[None]]
 
     async def get(self, backend: Backend | None = None, timeout: float = 2) -> str:
         subject = self.subject
         answer = await subject(backend or self.backend, "/x", headers=HEADERS, timeout=timeout, max_body=1000)
         return answer.body.decode()
+
+    async def status(self, timeout: float = 2) -> int:
+        return await self.subject.status(self.backend, "/x", headers=HEADERS, timeout=timeout)
+
+    def close(self) -> None:
+        """Stop listening and hang up."""
+        self.listener.close()
+        for task in self.connections:
+            task.cancel()
 
 
 def backend(port: int, certificates: Certificates, name: str = "one.example") -> Backend:
@@ -83,7 +96,7 @@ async def world(certificates: Certificates, server: Server | None = None) -> Asy
     clock = [100.0]
     subject = KeptConnections(UpstreamTLS(), monotonic=lambda: clock[0])
     try:
-        yield World(server, subject, backend(server.port, certificates), clock)
+        yield World(server, subject, backend(server.port, certificates), clock, listener, tasks)
     finally:
         subject.close()
         listener.close()
@@ -145,6 +158,37 @@ async def test_a_deadline_holds_on_kept_connections_too(certificates: Certificat
             await subject.get(timeout=0.1)
         subject.server.silent = False
         assert await subject.get() == "2.1"
+
+
+async def test_the_status_alone(certificates: Certificates) -> None:
+    async with world(certificates) as subject:
+        assert [await subject.status() for _ in range(3)] == [200, 200, 200]
+        assert await subject.get() == "1.4"
+
+
+@pytest.mark.parametrize("server", [Server(requests=1), Server(extra="connection: close\r\n")], ids=["quits", "closes"])
+async def test_the_status_of_a_server_that_hangs_up(server: Server, certificates: Certificates) -> None:
+    async with world(certificates, server) as subject:
+        assert [await subject.status() for _ in range(3)] == [200, 200, 200]
+
+
+async def test_a_silent_kept_connection_says_nothing_about_the_server(certificates: Certificates) -> None:
+    async with world(certificates) as subject:
+        await subject.get()
+        subject.server.silent_on = 1
+        assert await subject.status(timeout=0.4) == 200
+        assert await subject.get() == "2.2"
+
+
+async def test_the_status_of_a_dead_server(certificates: Certificates) -> None:
+    async with world(certificates) as subject:
+        await subject.get()
+        subject.server.silent = True
+        with pytest.raises(http1.RequestTimeout):
+            await subject.status(timeout=0.2)
+        subject.close()
+        with pytest.raises(http1.ConnectError):
+            await subject.status(timeout=0.2)
 
 
 async def test_running_it_closes_everything_in_the_end(
