@@ -24,6 +24,7 @@ from apiserver.metrics import ServerMetrics
 from apiserver.registry import Registry
 from apiserver.rest import respond
 from apiserver.rest.dispatch import Dispatcher, Verbs, asked_of, not_found_page
+from apiserver.zipped import ZippedDocuments
 
 _DEADLINE_SECONDS = 60.0
 """Longest time for a request that is not a watch (aggregator.md 8.7)."""
@@ -64,6 +65,7 @@ class _App:
     def __init__(self, config: AppConfig) -> None:
         self._config = config
         self._dispatch = Dispatcher(config.registry, config.verbs)
+        self._zipped = ZippedDocuments()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -139,12 +141,12 @@ class _App:
         if info.is_resource:
             response = await self._dispatch(request, info, user, exchange.query)
         else:
-            response = self._document(exchange)
+            response = await self._document(exchange)
         if response.status_code == 404 and not self._config.installed():
             raise status.paths_not_installed()
         return response
 
-    def _document(self, exchange: "_Exchange") -> Response:
+    async def _document(self, exchange: "_Exchange") -> Response:
         request = exchange.request
         path = request.url.path
         if request.method not in ("GET", "HEAD"):
@@ -160,7 +162,8 @@ class _App:
         for source in self._config.documents:
             answer = source.respond(target, accept, match)
             if answer is not None:
-                return _response(_indented(answer) if exchange.asked.pretty else answer)
+                shown = _indented(answer) if exchange.asked.pretty else answer
+                return _response(await self._zipped.answer(shown, exchange.asked.accept_encoding))
         return not_found_page()
 
     def _paths(self) -> list[str]:

@@ -28,6 +28,9 @@ _OTHER = ("", "", "", "", "", "")
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
+_OPENAPI_V3 = "/openapi/v3"
+
+
 def render(registry: CollectorRegistry) -> tuple[bytes, str]:
     """All metrics in the classic text format; returns body and content type.
 
@@ -35,6 +38,13 @@ def render(registry: CollectorRegistry) -> tuple[bytes, str]:
     the originals have them, is not allowed.
     """
     return exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _openapi(path: str) -> str:
+    """The label of a path of OpenAPI v3: its root or, whichever it is, one of its documents; empty for any other."""
+    if path == _OPENAPI_V3:
+        return "openapi/v3"
+    return "openapi/v3/" if path.startswith(f"{_OPENAPI_V3}/") else ""
 
 
 def _scope(info: RequestInfo) -> str:
@@ -77,10 +87,14 @@ class ServerMetrics:
         self._inflight.labels("mutating" if mutating else "readOnly").inc(change)
 
     def observe(self, info: RequestInfo | None, code: int, seconds: float) -> None:
-        """Count an answered request. Paths of requests for no resource are not labels: clients choose them freely."""
+        """Count an answered request. Paths of requests for no resource are not labels: clients choose them freely.
+
+        But for those of OpenAPI v3, which count as subresources (aggregator.md 5.2).
+        """
         labels = _OTHER
         if info is not None:
-            labels = (info.verb, info.group, info.version, info.resource, info.subresource, _scope(info))
+            subresource = info.subresource if info.is_resource else _openapi(info.path)
+            labels = (info.verb, info.group, info.version, info.resource, subresource, _scope(info))
         self._requests.labels(*labels, "apiserver", str(code)).inc()
         if info is None or info.verb != "watch":
             self._durations.labels(*labels, "apiserver").observe(seconds)

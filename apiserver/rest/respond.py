@@ -14,6 +14,7 @@ from apimachinery.negotiation import Choice
 from apimachinery.options import Query
 from apimachinery.status import APIError
 from apimachinery.types import Object
+from apiserver import zipped
 from apiserver.resource import Resource
 from apiserver.rest.read import Page
 from apiserver.rest.stream import EventEncoder, Form, WatchResponse
@@ -26,9 +27,6 @@ ALL_KINDS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 Which of the metadata kinds fits shows too late for the next clause of an Accept header: asking for the wrong one is an
 error (rest.md A1.2).
 """
-_GZIP_OVER_BYTES = 128 * 1024
-_GZIP_LEVEL = 1
-"""As the originals: large lists are compressed for the network, not for the archive."""
 _DECODED_AT_ONCE = 250
 _WARNING_BUDGET = 4096
 _WARNING_CUT = 256
@@ -193,11 +191,11 @@ async def _finish_list(asked: Asked, body: bytes) -> Response:
     """As `finish`; compresses on a thread, as a large list takes as long as hundreds of other requests."""
     if not _compresses(asked, body):
         return finish(asked, body, codec.JSON)
-    return _zipped(await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL), codec.JSON)
+    return _zipped(await asyncio.to_thread(gzip.compress, body, zipped.LEVEL), codec.JSON)
 
 
 def _compresses(asked: Asked, body: bytes) -> bool:
-    return len(body) > _GZIP_OVER_BYTES and _takes_gzip(asked.accept_encoding)
+    return len(body) > zipped.OVER_BYTES and zipped.accepted(asked.accept_encoding)
 
 
 def _zipped(body: bytes, media_type: str, code: int = 200) -> Response:
@@ -207,17 +205,13 @@ def _zipped(body: bytes, media_type: str, code: int = 200) -> Response:
 
 def finish(asked: Asked, body: bytes, media_type: str, *, code: int = 200, warnings: Sequence[str] = ()) -> Response:
     if _compresses(asked, body):
-        response = _zipped(gzip.compress(body, _GZIP_LEVEL), media_type, code)
+        response = _zipped(gzip.compress(body, zipped.LEVEL), media_type, code)
     else:
         response = Response(body, status_code=code, headers=dict(NO_CACHE) | {"content-type": media_type})
     for text in _within_budget(warnings):
         # Header values are ASCII; Go escapes the rest, so do we.
         response.headers.append("warning", f"299 - {quote(text)}".encode("ascii", "backslashreplace").decode())
     return response
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    return any(clause.partition(";")[0].strip() == "gzip" for clause in accept_encoding.split(","))
 
 
 def _within_budget(warnings: Sequence[str]) -> list[str]:

@@ -52,6 +52,25 @@ def test_scope(registry: CollectorRegistry, info: RequestInfo, scope: str) -> No
     assert scopes == {scope}
 
 
+@pytest.mark.parametrize(
+    ("path", "subresource"),
+    [
+        ("/openapi/v3", "openapi/v3"),
+        ("/openapi/v3/", "openapi/v3/"),
+        ("/openapi/v3/apis/g/v1", "openapi/v3/"),
+        ("/openapi/v3x", ""),
+        ("/openapi/v2", ""),
+        ("/healthz", ""),
+    ],
+)
+def test_documents_of_openapi_v3_count_as_subresources(
+    registry: CollectorRegistry, path: str, subresource: str
+) -> None:
+    ServerMetrics(registry).observe(RequestInfo(verb="get", path=path), 200, 0.1)
+    labels = {**dict.fromkeys(LABELS, ""), "verb": "get", "component": "apiserver", "subresource": subresource}
+    assert registry.get_sample_value("apiserver_request_total", {**labels, "code": "200"}) == 1
+
+
 def test_watches_are_counted_but_not_timed(registry: CollectorRegistry) -> None:
     metrics = ServerMetrics(registry)
     metrics.observe(RequestInfo(verb="watch", path="/", is_resource=True, resource="r"), 200, 900)

@@ -1,8 +1,11 @@
 """Discovery documents through the application: forms, entity tags, indentation."""
 
+import gzip
+
 import pytest
 import yaml
 
+from apiserver import zipped
 from tests.unit.apiserver.rest.conftest import Server
 
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -53,6 +56,18 @@ async def test_people_get_indented_documents(
     reply = await server.call("GET", path, headers=headers)
     assert reply.body.startswith(b'{\n  "') == indented
     assert (reply.json(), reply.header("etag")) == (plain.json(), plain.header("etag"))
+
+
+@pytest.mark.parametrize("path", ["/openapi/v2", "/openapi/v3/apis/test.example.com/v1", "/apis"])
+async def test_large_documents_are_compressed(server: Server, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipped, "OVER_BYTES", 100)
+    plain = await server.call("GET", path)
+    packed = await server.call("GET", path, headers={"accept-encoding": "gzip"})
+    assert (plain.header("content-encoding"), packed.header("content-encoding")) == ("", "gzip")
+    assert gzip.decompress(packed.body) == plain.body
+    assert packed.header("etag") == plain.header("etag")
+    headers = {"accept-encoding": "gzip", "if-none-match": packed.header("etag")}
+    assert (await server.call("GET", path, headers=headers)).code == 304
 
 
 @pytest.mark.parametrize("accept", ["text/html", V2.replace("v2;", "v3;")])
