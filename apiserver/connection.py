@@ -1,65 +1,40 @@
-"""One server connection: Hypercorn's protocol engines on an asyncio stream, hardened for an API server.
+"""One HTTP/2 connection of a server: Hypercorn's protocol engine on an asyncio stream, hardened for an API server.
 
 What Hypercorn leaves open, and clients of an API server meet: an application that answers without reading the body must
-neither lose the connection nor stall the other streams on it; an HTTP/2 answer that breaks off must reset its
+not stall the other streams; an HTTP/2 answer that breaks off must reset its
 stream; nobody may stay blocked on a connection that is gone.
 """
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import h2.errors
 import h2.events
 import h2.exceptions
-import h11
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.events import Body, Response, StreamClosed
+from hypercorn.protocol.events import Body, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from apiserver import logs
+from apiserver.asgi import AbortResponse, ASGIApp, Message, Scope
 from apiserver.http2_buffers import Buffer, Buffers, Streams
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = logs.get("apiserver.serving")
 
-_MAX_DISCARDED: Final = 8 * 1024 * 1024
-"""Bytes of a request body nobody wants that are read so that the client gets its answer and keeps its connection."""
 _MAX_DROPPED: Final = 1000
 """Messages an application may send to a client that has left before it is ended."""
 _CLOSE_SECONDS: Final = 30.0
-
-
-class AbortResponse(Exception):
-    """Raised by an application to break off a response: the client must not take what it has for the whole.
-
-    HTTP/1.1 closes the connection, HTTP/2 resets the stream. Nothing is logged.
-    """
-
-
-class Context(WorkerContext):
-    """What all connections of one server share."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.leaving = False
-        """The server is about to stop: HTTP/1.1 clients are told not to use their connections again."""
 
 
 class Connection(TCPServer):
@@ -104,17 +79,15 @@ class Connection(TCPServer):
             return
         await super().protocol_send(event)
 
-    def _engine(self, tasks: TaskGroup) -> "_HTTP1 | _HTTP2":
+    def _engine(self, tasks: TaskGroup) -> "_HTTP2":
         socket = self.writer.get_extra_info("socket")
-        tls = self.writer.get_extra_info("ssl_object")
-        engine = _HTTP2 if tls is not None and tls.selected_alpn_protocol() == "h2" else _HTTP1
-        return engine(
+        return _HTTP2(
             self.app,
             self.config,
             self.context,
             tasks,
             ConnectionState(self.state),
-            tls is not None,
+            True,
             parse_socket_addr(socket.family, socket.getpeername()),
             parse_socket_addr(socket.family, socket.getsockname()),
             self.protocol_send,
@@ -129,9 +102,7 @@ class Connection(TCPServer):
             deadline.cancel()
 
     async def _initiate_server_close(self) -> None:
-        engine = cast("_HTTP1 | _HTTP2", self.protocol)
-        if isinstance(engine, _HTTP2):
-            await engine.say_goodbye()
+        await cast("_HTTP2", self.protocol).say_goodbye()
         await super()._initiate_server_close()
 
 
@@ -141,7 +112,7 @@ class _Applications(TaskGroup):
     async def spawn_app(
         self, app: AppWrapper, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[None]]:
-        inbox = _Inbox(config.max_app_queue_size)
+        inbox = _Inbox()
         # Hypercorn 0.17 shares the connection's state between its requests.
         scope["state"] = dict(scope.get("state") or {})
         self.spawn(_run_application, cast(ASGIApp, app), scope, inbox, send)
@@ -175,30 +146,24 @@ async def _run_application(app: ASGIApp, scope: Scope, inbox: "_Inbox", send: Ca
 class _Inbox:
     """What an application receives; calling it is Hypercorn's `put`.
 
-    HTTP/1.1 is held back by `limit` events. HTTP/2 must not be (other streams share the connection): there `on_read`
-    opens the stream's flow control window as the application reads.
+    It never blocks, as other streams share the connection: `on_read` opens the stream's flow control window as the
+    application reads.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
         self.on_read: Callable[[int], Awaitable[None]] | None = None
-        self._limit = limit
         self._events: deque[Message] = deque()
         self._disconnect: Message | None = None
         self._closed = False
         self._changed = asyncio.Event()
-        self._taken = asyncio.Event()
 
     async def __call__(self, event: Message) -> None:
         if event["type"].endswith(".disconnect"):
             self._disconnect = event
-            self._taken.set()
+        elif self._closed or self.disconnected:
+            await self._read(event)
+            return
         else:
-            while self.on_read is None and len(self._events) >= self._limit and not self._ended:
-                self._taken.clear()
-                await self._taken.wait()
-            if self._ended:
-                await self._read(event)
-                return
             self._events.append(event)
         self._changed.set()
 
@@ -207,10 +172,6 @@ class _Inbox:
         """Whether the client is gone or the response complete."""
         return self._disconnect is not None
 
-    @property
-    def _ended(self) -> bool:
-        return self._closed or self.disconnected
-
     async def get(self) -> Message:
         while not self._events and self._disconnect is None:
             self._changed.clear()
@@ -218,14 +179,12 @@ class _Inbox:
         if not self._events and self._disconnect is not None:
             return self._disconnect
         event = self._events.popleft()
-        self._taken.set()
         await self._read(event)
         return event
 
     async def close(self) -> None:
         """The application has ended: nothing more will be read."""
         self._closed = True
-        self._taken.set()
         while self._events:
             await self._read(self._events.popleft())
 
@@ -233,63 +192,6 @@ class _Inbox:
         size = len(event.get("body", b""))
         if self.on_read is not None and size:
             await self.on_read(size)
-
-
-class _HTTP1(H11Protocol):
-    """HTTP/1.1 that reads on after an early answer, and offers no cleartext HTTP/2."""
-
-    _discarded: int | None = None
-    context: "Context"
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        if isinstance(event, Response) and event.status_code >= 200 and self.context.leaving:
-            event.headers.append((b"connection", b"close"))
-        await super().stream_send(event)
-
-    async def handle(self, event: Event) -> None:
-        if isinstance(event, RawData) and self._discarded is not None:
-            self.connection.receive_data(event.data)
-            await self._discard()
-        else:
-            await super().handle(event)
-
-    async def _handle_events(self) -> None:
-        await super()._handle_events()
-        if self._discarded is not None:
-            await self._discard()
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Ignores an offer of h2c, which RFC 9110 7.8 allows."""
-
-    async def _maybe_recycle(self) -> None:
-        connection = self.connection
-        early = connection.our_state is h11.DONE and connection.their_state is h11.SEND_BODY
-        if not early or self.context.terminated.is_set():
-            await super()._maybe_recycle()
-            return
-        # This runs in the application's task; only the reading task may take events from the connection.
-        self._discarded = 0
-        await self._close_stream()
-        await self.send(Updated(idle=True))
-
-    async def _discard(self) -> None:
-        while self._discarded is not None:
-            if self.connection.their_state is not h11.SEND_BODY:
-                self._discarded = None
-                await super()._maybe_recycle()
-                await self._handle_events()
-                return
-            try:
-                event = self.connection.next_event()
-            except h11.RemoteProtocolError:
-                continue
-            if event is h11.NEED_DATA:
-                return
-            if isinstance(event, h11.Data):
-                self._discarded += len(event.data)
-                if self._discarded > _MAX_DISCARDED:
-                    await self.send(Closed())
-                    return
 
 
 class _HTTP2(H2Protocol):

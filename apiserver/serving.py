@@ -14,12 +14,15 @@ import ssl
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from apiserver import logs
-from apiserver.connection import AbortResponse, ASGIApp, Connection, Context, Message, Receive, Scope, Send
+from apiserver.asgi import AbortResponse, ASGIApp, Message, Receive, Scope, Send
+from apiserver.connection import Connection
+from apiserver.http1_connection import IDLE_SECONDS, MAX_HEAD, HTTP1Connection, Shared
 from apiserver.peer import peer_certificate
 
 __all__ = [
@@ -37,13 +40,9 @@ __all__ = [
 
 _log = logs.get("apiserver.serving")
 
-MAX_HEAD: Final = 1024 * 1024
-"""Bytes of a request head that are accepted (aggregator.md 0)."""
-IDLE_SECONDS: Final = 90.0
 HANDSHAKE_SECONDS: Final = 10.0
 MAX_STREAMS: Final = 1000
 _BACKLOG: Final = 1024
-_QUEUED_EVENTS: Final = 16
 
 
 class ListenError(Exception):
@@ -57,31 +56,36 @@ class Connections:
         self._app = app
         self._name = name
         self._config = _config()
-        self._context = Context()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._context = WorkerContext(None)
+        self._http1 = Shared(app)
+        self._http2: set[asyncio.Task[None]] = set()
         self._accepting = True
 
     def __len__(self) -> int:
-        return len(self._tasks)
-
-    def start(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: Mapping[str, Any] | None = None
-    ) -> None:
-        """Serve a connection in a task of its own; HTTP/2 if ALPN chose it. `state` adds to every request's state."""
-        if not self._accepting:
-            writer.transport.abort()
-            return
-        certificate = peer_certificate(writer.get_extra_info("ssl_object"))
-        shared = {"peer_certificate": certificate, **(state or {})}
-        connection = Connection(self._app, self._config, self._context, shared, reader, writer)
-        task = asyncio.get_running_loop().create_task(connection.run(), name=f"{self._name}-connection")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        return len(self._http1.open) + len(self._http2)
 
     def adopt(
         self, transport: asyncio.Transport, received: bytes = b"", state: Mapping[str, Any] | None = None
     ) -> None:
-        """Serve a connection that another protocol accepted; `received` are bytes it has already read."""
+        """Serve a connection, as HTTP/2 if ALPN chose it.
+
+        `received` are bytes that were read already; `state` adds to every request's state.
+        """
+        if not self._accepting:
+            transport.abort()
+            return
+        tls = transport.get_extra_info("ssl_object")
+        shared = {"peer_certificate": peer_certificate(tls), **(state or {})}
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            self._start_http2(transport, received, shared)
+            return
+        connection = HTTP1Connection(self._http1, shared)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if received:
+            connection.data_received(received)
+
+    def _start_http2(self, transport: asyncio.Transport, received: bytes, state: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -89,24 +93,46 @@ class Connections:
         protocol.connection_made(transport)
         if received:
             reader.feed_data(received)
-        self.start(reader, asyncio.StreamWriter(transport, protocol, reader, loop), state)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        connection = Connection(self._app, self._config, self._context, state, reader, writer)
+        task = loop.create_task(connection.run(), name=f"{self._name}-connection")
+        self._http2.add(task)
+        task.add_done_callback(self._http2.discard)
 
     def announce_end(self) -> None:
         """Serve on, but tell HTTP/1.1 clients to use their connections no more: none is then closed under a request."""
-        self._context.leaving = True
+        self._http1.leaving = True
 
     async def drain(self, grace_seconds: float) -> None:
         """Close idle connections, let running requests finish within `grace_seconds`, then break the rest off."""
         self._accepting = False
         self.announce_end()
         await self._context.terminated.set()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_seconds)
-        if self._tasks:
-            _log.info("connections broken off", server=self._name, connections=len(self._tasks))
-        for task in list(self._tasks):
+        for connection in list(self._http1.open):
+            connection.drain()
+        await self._ended(grace_seconds)
+        if len(self):
+            _log.info("connections broken off", server=self._name, connections=len(self))
+        for task in list(self._http2):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._http1.open):
+            connection.abort()
+        await self._ended(None)
+
+    async def _ended(self, seconds: float | None) -> None:
+        waited = {*self._http2, *(connection.ended for connection in self._http1.open)}
+        if waited:
+            await asyncio.wait(waited, timeout=seconds)
+
+
+class _Accepted(asyncio.Protocol):
+    """A connection in its first moment; over TLS the protocol is known only now."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connections.adopt(cast(asyncio.Transport, transport))  # uvloop's is no subclass
 
 
 class Server:
@@ -152,20 +178,24 @@ async def serve(
 
     Raises ListenError.
     """
-    connections = Connections(app, name=name)
+    loop, connections = asyncio.get_running_loop(), Connections(app, name=name)
     options: dict[str, Any] = {"backlog": _BACKLOG}
+
+    def accept() -> _Accepted:
+        return _Accepted(connections)
+
     if ssl_context is not None:
         options |= {"ssl": ssl_context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
     where = str(unix_path) if unix_path is not None else f"{host}:{port}"
     try:
         if unix_path is not None:
-            listener = await asyncio.start_unix_server(connections.start, sock=_unix_socket(unix_path), **options)
+            listener = await loop.create_unix_server(accept, sock=_unix_socket(unix_path), **options)
         elif sockets:
             where = "the given socket"
             (bound,) = sockets
-            listener = await asyncio.start_server(connections.start, sock=bound, **options)
+            listener = await loop.create_server(accept, sock=bound, **options)
         else:
-            listener = await asyncio.start_server(connections.start, host, port, **options)
+            listener = await loop.create_server(accept, host, port, **options)
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {why(error)}") from error
     for listening in listener.sockets:
@@ -180,8 +210,6 @@ def _config() -> Config:
     config.keep_alive_timeout = IDLE_SECONDS
     config.h2_max_concurrent_streams = MAX_STREAMS
     config.h2_max_header_list_size = MAX_HEAD
-    config.h11_max_incomplete_size = MAX_HEAD
-    config.max_app_queue_size = _QUEUED_EVENTS
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     return config

@@ -135,7 +135,7 @@ async def test_early_answer_reaches_a_client_that_sends_on_and_keeps_the_connect
 
 
 async def test_endless_unwanted_body_ends_the_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apiserver.connection._MAX_DISCARDED", 100_000)
+    monkeypatch.setattr("apiserver.http1_connection._MAX_DISCARDED", 100_000)
     server = await serve(refuse)
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n")
