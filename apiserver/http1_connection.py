@@ -5,6 +5,7 @@ answered, and while any waits nothing more is read.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -374,10 +375,15 @@ class HTTP1Connection(asyncio.Protocol):
         """The last response is written, but the client may still be sending."""
         if self._closing:
             return
+        if self._current is not None and self._current.left:
+            self._close()
+            return
         self._closing = True
         self._resume()
-        if not self._secure and self._transport.can_write_eof():
-            self._transport.write_eof()
+        if not self._secure:
+            # A client that is gone already shows here first.
+            with contextlib.suppress(OSError):
+                self._transport.write_eof()
         self._end_after(_LINGER_SECONDS)
 
     def _close(self) -> None:
