@@ -69,6 +69,11 @@ def ensure(settings: Settings, *, now: datetime) -> Credentials:
     return _credentials(settings, directory, changed)
 
 
+def in_effect(settings: Settings) -> Credentials:
+    """The files that `ensure` has left, which another process has called."""
+    return _credentials(settings, pki_directory(settings.paths.data), ())
+
+
 async def renew_daily(settings: Settings, *, seconds: float = DAY_SECONDS) -> None:
     """Call `ensure` every so many seconds until cancelled; returns at once where nothing is self-issued.
 

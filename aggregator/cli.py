@@ -36,12 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(arguments)
-    command = {"serve": _serve, "check-config": _check_config, "healthcheck": _healthcheck, "version": _version}
+    options = _parser(arguments).parse_args(arguments)
+    command = {
+        "serve": _serve,
+        "check-config": _check_config,
+        "healthcheck": _healthcheck,
+        "version": _version,
+        "process": _process,
+    }
     return command[options.command](options, environment)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("aggregator", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -54,7 +60,15 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, formatter_class=form)
         command.add_argument("--config", type=Path, metavar="FILE", help="settings file (ini), e.g. conf/custom.ini")
     commands.add_parser("version", help="print the version")
+    if "process" in arguments[:1]:
+        _process_arguments(commands.add_parser("process"))
     return parser
+
+
+def _process_arguments(parser: argparse.ArgumentParser) -> None:
+    from aggregator.processes import entry
+
+    entry.add_arguments(parser)
 
 
 def _load(options: argparse.Namespace, environment: Mapping[str, str]) -> settings.Loaded | None:
@@ -72,20 +86,43 @@ def _serve(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     # Imported here: the other commands, a health check every few seconds among them, need none of the server.
     import uvloop
 
-    from aggregator import app
-
     configured = loaded.settings
-    logs.configure(configured.log.level, "json" if configured.log.format == "json" else "logfmt")
+    _configure_logs(configured)
     log = logs.get("settings")
     for warning in loaded.warnings:
         log.warning(warning)
+    if configured.server.workers:
+        from aggregator.processes import supervisor
+
+        work = supervisor.serve(configured, options.config, lambda: settings.load(options.config, environment).settings)
+    else:
+        from aggregator import app
+
+        work = app.serve(configured)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(app.serve(configured))
+            runner.run(work)
     except StartError as error:
         _fail(str(error))
         return 1
     return 0
+
+
+def _process(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """One of the processes of `serve`; the supervisor shows what it reports."""
+    from aggregator.processes import entry
+
+    try:
+        configured = settings.load(options.config, environment).settings
+    except settings.SettingsError as error:
+        entry.report_failure(options.channel, str(error))
+        return 2
+    _configure_logs(configured)
+    return entry.run(options, configured)
+
+
+def _configure_logs(configured: settings.Settings) -> None:
+    logs.configure(configured.log.level, "json" if configured.log.format == "json" else "logfmt")
 
 
 def _check_config(options: argparse.Namespace, environment: Mapping[str, str]) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
 from apiserver import logs
 
@@ -12,8 +13,10 @@ log = logs.get("lifecycle")
 class Shutdown:
     """Set by SIGTERM or SIGINT; the second signal ends the process at once with exit code 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: Callable[[], None] | None = None) -> None:
+        """`at_once` is called before the second signal ends the process; it must not wait for anything."""
         self._requested = asyncio.Event()
+        self._at_once = at_once
 
     @property
     def requested(self) -> bool:
@@ -39,6 +42,8 @@ class Shutdown:
         name = signal.Signals(number).name
         if self.requested:
             log.warning("second signal, ending at once", signal=name)
+            if self._at_once is not None:
+                self._at_once()
             # No clean-up on purpose: whatever hangs must not keep the process from ending.
             os._exit(1)
         log.info("stopping", signal=name)

@@ -114,6 +114,17 @@ def configure(level: str = "info", format: Format = "logfmt", stream: TextIO | N
     logging.captureWarnings(True)
 
 
+def name_process(name: str) -> None:
+    """Add the field `process` to every line from here on, where several processes write to one stream."""
+
+    def named(record: logging.LogRecord) -> bool:
+        record.event_fields = {"process": name, **getattr(record, "event_fields", {})}
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(named)
+
+
 def mask_text(text: str) -> str:
     """The text without bearer tokens and private keys."""
     return _SECRET_TEXT.sub(lambda match: f"{match.group('scheme') or ''}{MASK}", text)

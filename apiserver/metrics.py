@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,6 +25,8 @@ _QUEUE_SECONDS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _REQUEST_LABELS = ("verb", "group", "version", "resource", "subresource", "scope", "component", "code")
 _OTHER = ("", "", "", "", "", "")
 
+CONTENT_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
+
 # Series that tell when a counter began would double the size of every scrape.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -37,7 +40,7 @@ def render(registry: CollectorRegistry) -> tuple[bytes, str]:
     Never OpenMetrics: there a gauge `aggregator_unavailable_apiservice` beside a counter of that name plus `_total`, as
     the originals have them, is not allowed.
     """
-    return exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+    return exposition.generate_latest(registry), CONTENT_TYPE
 
 
 def _openapi(path: str) -> str:

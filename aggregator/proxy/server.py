@@ -79,7 +79,7 @@ class Proxy:
         self.learner = Learner(self.plane, client) if client is not None else None
         self._tasks: list[asyncio.Task[None]] = []
         self._learning: asyncio.Task[None] | None = None
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self.addresses: tuple[tuple[str, int], ...] = ()
         """(host, port) of each listening socket, once started."""
 
@@ -93,23 +93,35 @@ class Proxy:
     ) -> None:
         """Listen, and begin to learn routes. ListenError when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {
+        try:
+            if sock is not None:
+                listener = await self.listen(sock)
+            else:
+                listener = await loop.create_server(
+                    self._accept, host, port, reuse_port=reuse_port, **self._listener_options()
+                )
+                self._listeners.append(listener)
+        except OSError as error:
+            raise ListenError(f"cannot listen on {host}:{port}: {why(error)}") from error
+        names = [item.getsockname() for item in listener.sockets]
+        self.addresses = tuple((name[0], name[1]) for name in names)
+        self._tasks.append(loop.create_task(self._sweep(), name="proxy-sweep"))
+        self.learn()
+
+    async def listen(self, sock: socket.socket) -> asyncio.Server:
+        """Accept on a bound socket, too, until the result is closed or the proxy stops. OSError."""
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(self._accept, sock=sock, **self._listener_options())
+        self._listeners = [*(known for known in self._listeners if known.is_serving()), listener]
+        return listener
+
+    def _listener_options(self) -> dict[str, Any]:
+        return {
             "ssl": self._ssl_context,
             "ssl_handshake_timeout": self.plane.limits.handshake_seconds,
             "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
             "backlog": _BACKLOG,
         }
-        try:
-            if sock is not None:
-                self._listener = await loop.create_server(self._accept, sock=sock, **options)
-            else:
-                self._listener = await loop.create_server(self._accept, host, port, reuse_port=reuse_port, **options)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {host}:{port}: {why(error)}") from error
-        names = [item.getsockname() for item in self._listener.sockets]
-        self.addresses = tuple((name[0], name[1]) for name in names)
-        self._tasks.append(loop.create_task(self._sweep(), name="proxy-sweep"))
-        self.learn()
 
     def learn(self) -> None:
         """Begin to learn routes; `start` does it otherwise. Who has them first never answers for lack of them."""
@@ -132,14 +144,26 @@ class Proxy:
         self.plane.draining = True
         self._http2.announce_end()
 
+    def stop_accepting(self) -> None:
+        """Close every listener of this proxy; connections go on."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    async def empty(self, seconds: float) -> None:
+        """End watches politely, then wait until clients have left by themselves, at most so many seconds."""
+        plane = self.plane
+        for item in (*plane.connections, *plane.watches):
+            item.end_watch()
+        await _until(lambda: not plane.connections, seconds)
+
     async def stop(self, grace_seconds: float = 0.0, *, watch_grace_seconds: float = 0.0) -> None:
         """Stop accepting and finish what is in flight.
 
         Ordinary requests have `grace_seconds`; long-running responses are ended between two of their lines after
         `watch_grace_seconds` (at most `grace_seconds`). What is left then is broken off.
         """
-        if self._listener is not None:
-            self._listener.close()
+        self.stop_accepting()
         plane = self.plane
         plane.draining = True
         for connection in list(plane.connections):

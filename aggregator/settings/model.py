@@ -82,6 +82,9 @@ class Server:
     metrics_port: Port
     """TCP port of that listener. Default 8080; 0 turns it off."""
 
+    workers: Annotated[int, Parser(values.workers)]
+    """Proxy processes beside the one of the API server; `auto` is one per usable processor. Default 0: all in one."""
+
     shutdown_delay_seconds: Annotated[float, Parser(values.seconds(0, 3600))]
     """Seconds of serving on after SIGTERM while not ready. Default 0; raise it behind a load balancer."""
 

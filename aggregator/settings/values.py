@@ -5,6 +5,7 @@ A parser raises ValueError with a text that says what is allowed; the caller add
 
 import ipaddress
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from apimachinery import names
+
+MOST_WORKERS = 256
 
 _TRUE = frozenset(("1", "t", "true", "y", "yes", "on"))
 _FALSE = frozenset(("0", "f", "false", "n", "no", "off"))
@@ -52,6 +55,16 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def workers(text: str) -> int:
+    """A number of processes; `auto` is one for each processor this process may use."""
+    if text.lower() == "auto":
+        return max(1, len(os.sched_getaffinity(0)))
+    try:
+        return integer(0, MOST_WORKERS)(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither auto nor a number from 0 to {MOST_WORKERS}") from None
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:

@@ -112,6 +112,7 @@ class LocalStack:
 
     def __init__(self, directory: Path, extra_settings: str = "") -> None:
         self.directory = directory
+        self.settings = directory / "aggregator.ini"
         self._extra_settings = extra_settings
         self.port, self.metrics_port, self.example_port = free_ports(3)
         self.pki = directory / "pki"
@@ -126,6 +127,9 @@ class LocalStack:
     def api_socket(self) -> Path:
         """Where the aggregator's own API server listens behind the proxy."""
         return self.directory / "api.sock"
+
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        return self._programs[name].process
 
     def pid(self, name: str) -> int:
         """The process id of `aggregator` or `example-apiserver`."""
@@ -142,8 +146,7 @@ class LocalStack:
         services = self.directory / "services.yaml"
         service = {"group": "example.grafana.app", "version": "v0alpha1", "host": "localhost"}
         services.write_text(yaml.safe_dump([{**service, "port": self.example_port}]))
-        settings = self.directory / "aggregator.ini"
-        settings.write_text(
+        self.settings.write_text(
             _SETTINGS.format(
                 port=self.port,
                 metrics_port=self.metrics_port,
@@ -155,7 +158,11 @@ class LocalStack:
             + self._extra_settings
         )
         self._start("example-apiserver", self._example_arguments())
-        self._start("aggregator", ["serve", f"--config={settings}"])
+        self.start_aggregator()
+
+    def start_aggregator(self) -> None:
+        """Start the aggregator once more, after its end; returns when it is ready."""
+        self._start("aggregator", ["serve", f"--config={self.settings}"])
         wait_until(self._ready, seconds=READY_SECONDS)
 
     def stop(self) -> None:

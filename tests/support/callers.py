@@ -98,13 +98,13 @@ class Callers:
             await asyncio.sleep(pause)
 
     async def keep_asking(self, pause: float) -> None:
-        """One connection for as long as the identity stays the same."""
+        """One connection for as long as the identity stays the same and the server does not ask to leave."""
         while not self._stopped:
             source, context = self._identity()
             connection = await Connection.open(self._port, context)
             self.last_served = connection.served_serial
             try:
-                while self._identity().source == source and not self._stopped:
+                while self._identity().source == source and not self._stopped and not connection.leaving:
                     self.count(await connection.ask(self._path))
                     await asyncio.sleep(pause)
             except (ConnectionError, asyncio.IncompleteReadError) as error:
@@ -125,6 +125,8 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.leaving = False
+        """The server has said that it answers no more on this connection."""
         served = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         self.served_serial = x509.load_der_x509_certificate(served).serial_number
 
@@ -135,6 +137,7 @@ class Connection:
     async def ask(self, path: str) -> Answer:
         self._writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         head = await self._reader.readuntil(b"\r\n\r\n")
+        self.leaving = b"\r\nconnection: close\r\n" in head.lower()
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         return Answer(int(head.split()[1]), (await self._reader.readexactly(length)).decode())
 

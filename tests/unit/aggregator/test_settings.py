@@ -37,6 +37,7 @@ def test_defaults(tmp_path: Path) -> None:
             alpn=("http/1.1", "h2"),
             metrics_bind_address="127.0.0.1",
             metrics_port=8080,
+            workers=0,
             shutdown_delay_seconds=0,
             shutdown_grace_seconds=8,
         ),
