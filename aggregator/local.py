@@ -21,6 +21,7 @@ from aggregator.api.discovery_manager import DiscoveryManager, DiscoverySettings
 from aggregator.api.namespaces import NamespaceMirror
 from aggregator.api.openapi_aggregator import OpenAPIAggregator
 from aggregator.api.openapi_fetch import OpenAPIFetcher
+from aggregator.api.openapi_metrics import RegenerationMetrics
 from aggregator.api.priorities import local_apiservices
 from aggregator.api.prober import ProbeLimits, Prober
 from aggregator.api.refs import APISERVICES, EXTERNALNAMES
@@ -200,6 +201,7 @@ class Controllers:
             externalnames=self.externalnames,
             fetcher=OpenAPIFetcher(self._kept),
             metrics=server.metrics,
+            regenerations=RegenerationMetrics(parts.collectors),
         )
         self._served = served
         self._completion: CompletionCheck | None = None

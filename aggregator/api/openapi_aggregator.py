@@ -10,6 +10,7 @@ from aggregator.api.discovery_sources import Source
 from aggregator.api.first_pass import FirstPass
 from aggregator.api.openapi_answer import RemoteOpenAPI, key_of
 from aggregator.api.openapi_fetch import OpenAPIFetcher
+from aggregator.api.openapi_metrics import RegenerationMetrics
 from aggregator.api.openapi_snapshot import LocalDocuments, MergedV2, OpenAPISnapshot
 from aggregator.api.openapi_worker import OpenAPIWorker
 from aggregator.api.ports import FAULT_LENGTH, Cache
@@ -46,6 +47,7 @@ class OpenAPIAggregator:
         fetcher: OpenAPIFetcher,
         worker: OpenAPIWorker | None = None,
         metrics: ServerMetrics | None = None,
+        regenerations: RegenerationMetrics | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.synced = asyncio.Event()
@@ -55,6 +57,8 @@ class OpenAPIAggregator:
         self._fetcher = fetcher
         self._worker = worker or OpenAPIWorker()
         self._now = now
+        self._regenerations = regenerations
+        self._v2_inputs: dict[str, bytes] = {}
         self._known: dict[str, RemoteOpenAPI] = {}
         self._backoff = Backoff(RETRY_BASE_SECONDS, RETRY_CAP_SECONDS)
         self._dirty = asyncio.Event()
@@ -138,8 +142,13 @@ class OpenAPIAggregator:
         inputs = [spec for _, spec in specs]
         merged = self._merged[1] if self._merged is not None and _same(self._merged[0], inputs) else None
         if merged is None:
+            started = time.monotonic()
             merged = await openapi_snapshot.merge_v2(self._worker, self._local.v2_json, specs)
             self._merged = (inputs, merged)
+            names = {_v2_order(source)[1]: remote.v2.body for source, remote in known if remote.v2 is not None}
+            if self._regenerations is not None:
+                self._regenerations.merged(self._v2_inputs, names, time.monotonic() - started)
+            self._v2_inputs = names
             for name in merged.skipped:
                 log.warning("openapi v2 document left out: it cannot be merged", service=name)
         self._snapshot = openapi_snapshot.build(self._local, [_owned(*pair) for pair in known], merged)
