@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
 from aggregator.api import ports
 from aggregator.api.openapi_aggregator import OpenAPIAggregator
 from aggregator.api.openapi_fetch import OpenAPIFetcher, OpenAPILimits
+from aggregator.api.openapi_metrics import RegenerationMetrics
 from aggregator.api.refs import APISERVICES, EXTERNALNAMES
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery.types import Object
@@ -68,6 +70,11 @@ class Local:
 class World:
     client: MemoryClient
     subject: OpenAPIAggregator
+    collectors: CollectorRegistry
+
+    def merges(self, name: str, reason: str) -> float:
+        labels = {"apiservice": name, "reason": reason}
+        return self.collectors.get_sample_value("aggregator_openapi_v2_regeneration_count_total", labels) or 0
 
     def read(self, path: str) -> Object:
         answer = self.subject.respond(path, "application/json", "")
@@ -102,15 +109,17 @@ async def world(*objects: Object) -> AsyncIterator[World]:
     for obj in objects:
         client.put(EXTERNALNAMES if obj["kind"] == "ExternalName" else APISERVICES, obj)
     apiservices, externalnames = informer(client, APISERVICES), informer(client, EXTERNALNAMES)
+    collectors = CollectorRegistry()
     subject = OpenAPIAggregator(
         local=Local(),
         apiservices=apiservices,
         externalnames=externalnames,
         fetcher=OpenAPIFetcher(ports.fetch_with(UpstreamTLS()), OpenAPILimits(timeout=0.5)),
+        regenerations=RegenerationMetrics(collectors),
     )
     async with running(apiservices.run(), externalnames.run(), subject.run()):
         await until(subject.synced.is_set)
-        yield World(client, subject)
+        yield World(client, subject, collectors)
 
 
 async def test_before_the_first_build_there_is_no_answer() -> None:
@@ -146,6 +155,7 @@ async def test_services_come_change_and_go(certificates: Certificates) -> None:
 
             subject.client.drop(APISERVICES, "v1.a.example")
             await until(lambda: subject.keys == [LOCAL_KEY] and subject.v2_groups == ["local.example"])
+            assert [subject.merges("v1.a.example", reason) for reason in ("add", "update", "delete")] == [1, 1, 1]
 
 
 async def test_a_failing_service_keeps_its_documents(certificates: Certificates) -> None:
