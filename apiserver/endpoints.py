@@ -56,7 +56,7 @@ def plain_app(endpoints: Endpoints) -> ASGIApp:
             response = PlainTextResponse("405 method not allowed\n", 405, headers={"allow": "GET, HEAD"})
         else:
             query = parse_query(scope["query_string"])
-            response = endpoints.respond(request.url.path, query)
+            response = endpoints.respond(scope["path"], query)
         if response is None:
             response = PlainTextResponse("404 page not found\n", 404)
         await response(scope, receive, send)
