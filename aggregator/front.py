@@ -65,6 +65,11 @@ def _limits(settings: Settings) -> Limits:
         max_read_only=wanted.max_requests_inflight,
         max_mutating=wanted.max_mutating_requests_inflight,
         user_share=wanted.user_share_percent,
+        head_fields=wanted.max_header_fields,
+        target_bytes=wanted.max_url_bytes,
+        body_bytes=wanted.max_body_bytes,
+        body_rate=wanted.min_body_bytes_per_second,
+        write_seconds=wanted.unread_response_seconds,
     )
 
 

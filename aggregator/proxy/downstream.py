@@ -15,6 +15,7 @@ from aggregator.proxy.answers import CLIENT_CLOSED
 from aggregator.proxy.decide import Reply, text
 from aggregator.proxy.headers import Headers
 from aggregator.proxy.lines import plain_request
+from aggregator.proxy.oversize import HEAD_TOO_LARGE
 from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plane
 from aggregator.proxy.request_side import RequestSide
@@ -24,14 +25,13 @@ from apiserver.peer import peer_certificate
 _PLAIN_BYTES = 16 * 1024
 """Larger heads are unusual enough for the parser."""
 
-HEAD_TOO_LARGE = text(431, "431 Request Header Fields Too Large", close=True)
 HEAD_TIMEOUT = text(408, "408 Request Timeout", close=True)
 
 
 class DownstreamConnection(RequestSide, asyncio.Protocol):
     """Serves one client."""
 
-    __slots__ = ("_between", "_fields", "_head_bytes", "_measure", "_parser", "_raw_target")
+    __slots__ = ("_between", "_blocked_at", "_fields", "_head_bytes", "_measure", "_parser", "_raw_target")
 
     def __init__(self, plane: Plane) -> None:
         super().__init__(plane)
@@ -40,6 +40,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         self._raw_target = b""
         self._head_bytes = 0
         self._measure = False
+        self._blocked_at = 0.0
         self._between = True
         """The parser has seen no byte of a message that it has not seen the end of."""
 
@@ -102,6 +103,8 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
             if plan is None:
                 return False
         del lines[0]
+        if 0 < plane.limits.head_fields < len(lines):
+            return False
         kept = plain_request(plane.lines, lines)
         if kept is None:
             return False
@@ -126,13 +129,22 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_blocked = True
+        self._blocked_at = time.monotonic()
+        self.plane.unread.add(self)
         if self.upstream is not None:
             self.upstream.pause()
 
     def resume_writing(self) -> None:
         self._write_blocked = False
+        self.plane.unread.discard(self)
         if self.upstream is not None:
             self.upstream.resume()
+
+    def unread(self, now: float) -> None:
+        may_wait = self.state == TUNNEL or (self.state == ACTIVE and self.long_running)
+        if not may_wait and 0 < self.plane.limits.write_seconds < now - self._blocked_at:
+            self._log_failure("response broken off", "the client does not read")
+            self.abort()
 
     # httptools callbacks
 

@@ -7,6 +7,20 @@ from dataclasses import dataclass
 class Limits:
     head_bytes: int = 1024 * 1024
     """Largest head. A larger one of a client is answered 431, of a backend 503."""
+    head_fields: int = 256
+    """Most fields of a client's request, 431 beyond. 0 is no limit, here and below."""
+    target_bytes: int = 64 * 1024
+    """Longest request target, query included; 414 beyond."""
+    body_bytes: int = 0
+    """Largest request body, 413 beyond. Off: bodies stream, and what a backend takes is the backend's to say."""
+    body_rate: int = 100
+    """Bytes per second that a request body has to bring on average over `body_window_seconds`, 408 otherwise. Time in
+    which the backend takes no more does not count, long-running requests may be silent."""
+    body_window_seconds: float = 10.0
+    """How often that is looked at."""
+    write_seconds: float = 30.0
+    """How long a client may leave a response unread that waits for it; those of long-running requests excepted, since
+    somebody may be looking at them page by page."""
     head_seconds: float = 32.0
     """From the first byte of a request head to its last."""
     idle_seconds: float = 90.0

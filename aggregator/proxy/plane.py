@@ -59,6 +59,9 @@ class ClientConnection(Protocol):
 
     def forget_identity(self) -> None: ...
 
+    def unread(self, now: float) -> None:
+        """Called now and then while the client does not read what is written to it."""
+
 
 class WatchStream(Protocol):
     """A response on an HTTP/2 stream as the shutdown sees it."""
@@ -175,6 +178,8 @@ class Plane:
         self.plans: dict[tuple[Identity, bytes], Plan] = {}
         self.audit_ids = AuditIds()
         self.connections: set[ClientConnection] = set()
+        self.unread: set[ClientConnection] = set()
+        """Those whose clients do not read, as far as it is known."""
         self.watches: set[WatchStream] = set()
         """Long-running responses over HTTP/2."""
         self.on_unreachable: Callable[[str], None] = _nothing
@@ -269,6 +274,8 @@ class Plane:
         if match is None:
             return None
         method, raw_target = match.groups()
+        if 0 < self.limits.target_bytes < len(raw_target):
+            return None
         forward = decide(self.table, self.authorizer, identity, method, raw_target)
         if not isinstance(forward, Forward) or forward.route.local:
             return None
@@ -301,3 +308,4 @@ class Plane:
 
     def forget(self, connection: ClientConnection) -> None:
         self.connections.discard(connection)
+        self.unread.discard(connection)

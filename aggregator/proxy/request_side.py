@@ -11,6 +11,7 @@ from aggregator.proxy.client_side import ClientSide
 from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, text
 from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.observer import Record
+from aggregator.proxy.oversize import BODY_TOO_SLOW, body_too_large, head_refusal
 from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plan, Plane, seconds_allowed
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE
@@ -30,6 +31,7 @@ class RequestSide(ClientSide):
         "_chunk_in",
         "_drained",
         "_early",
+        "_end",
         "_forwarded_for",
         "_identity",
         "_identity_until",
@@ -37,6 +39,8 @@ class RequestSide(ClientSide):
         "_per_request_identity",
         "_queue",
         "_read_paused",
+        "_received",
+        "_received_before",
         "_to_upstream",
         "_undecided",
         "_undecided_upgrade",
@@ -52,6 +56,11 @@ class RequestSide(ClientSide):
         self._chunk_in = False
         self._drained = 0
         self._read_paused = False
+        self._received = 0
+        self._received_before = 0
+        """Bytes of the request's body: all, and those that had been there when the pace was looked at last."""
+        self._end = inf
+        """The deadline of the exchange once its request is complete."""
         self._upstream_full = False
         self._peer = b""
         self._forwarded_for = b""
@@ -128,6 +137,10 @@ class RequestSide(ClientSide):
         error = head.framing_error(version)
         if error is not None:
             self.reply(text(400, f"400 Bad Request: {error}", close=True))
+            return
+        refusal = head_refusal(plane.limits, raw_target, fields, head.content_length)
+        if refusal is not None:
+            self.reply(refusal)
             return
         if method not in METHODS:
             self.method = b"OTHER"
@@ -208,7 +221,28 @@ class RequestSide(ClientSide):
             self._undecided = None
             self.request_complete = self._queue.popleft().complete
             self.keep_alive = self.keep_alive and not self._undecided_upgrade
+        elif self.state == ACTIVE and not self.request_complete and self.deadline < self._end:
+            self._look_at_pace()
+            return
         super().expired()
+
+    def _look_at_pace(self) -> None:
+        """Part of a request body's time is over: go on if it arrives at a decent pace, or if it cannot."""
+        limits = self.plane.limits
+        came = self._received - self._received_before
+        if self._read_paused or came >= limits.body_rate * limits.body_window_seconds:
+            self._pace_from(time.monotonic())
+        elif self.head_sent:
+            self._log_failure("response broken off", "the request body arrives too slowly")
+            self.abort()
+        else:
+            self.reply(BODY_TOO_SLOW)
+
+    def _pace_from(self, now: float) -> None:
+        limits = self.plane.limits
+        self._received_before = self._received
+        if limits.body_rate and not self.long_running:
+            self.deadline = min(self._end, now + limits.body_window_seconds)
 
     def _start(self, method: bytes, keep_alive: bool, http10: bool) -> None:
         self.state = ACTIVE
@@ -224,7 +258,8 @@ class RequestSide(ClientSide):
         self.remote = False
         self.target = None
         self.route_name = "local"
-        self.deadline = self._began + 60.0
+        self.deadline = self._end = self._began + 60.0
+        self._received = 0
         self._chunk_in = False
         self._chunk_out = False
         self._drained = 0
@@ -252,6 +287,9 @@ class RequestSide(ClientSide):
             self.deadline = inf
         else:
             self.deadline = self._began + seconds_allowed(forward)
+        self._end = self.deadline
+        if not self.request_complete:
+            self._pace_from(time.monotonic())
         self._chunk_in = head.chunked
         upgrade = self.upgrade = head.wants_upgrade if head.upgrade else False
         make = wire.upgrade_head if upgrade else wire.request_head
@@ -279,6 +317,10 @@ class RequestSide(ClientSide):
 
     def _request_body(self, data: bytes) -> None:
         if self.state == ACTIVE:
+            self._received += len(data)
+            if 0 < self.plane.limits.body_bytes < self._received:
+                self._body_too_large()
+                return
             if self.record is not None and self.record.request_body is not None:
                 self.record.request_body.add(data)
             if self._chunk_in:
@@ -289,6 +331,14 @@ class RequestSide(ClientSide):
             self._drained += len(data)
             if self._drained > self.plane.limits.linger_bytes and self.state == DRAINING:
                 self._close()
+
+    def _body_too_large(self) -> None:
+        """More of the body has come than may be."""
+        if self.head_sent:
+            self._log_failure("response broken off", "the request body is too large")
+            self.abort()
+        else:
+            self.reply(body_too_large(self.plane.limits))
 
     def _body_dropped(self) -> None:
         """The rest of a request whose response is complete has been read."""
@@ -304,6 +354,7 @@ class RequestSide(ClientSide):
             lines = self.plane.rules.trailers(trailers) if trailers else b""
             self._to_upstream.append(b"0\r\n%b\r\n" % lines)
         self.request_complete = True
+        self.deadline = self._end
 
     def _send_upstream(self) -> None:
         upstream = self.upstream

@@ -200,6 +200,8 @@ class Proxy:
             now = time.monotonic()
             for connection in [item for item in plane.connections if item.deadline < now]:
                 connection.expired()
+            for connection in list(plane.unread):
+                connection.unread(now)
             plane.pools.sweep(self.metrics)
             plane.debug = log.enabled(logging.DEBUG)
 

@@ -105,6 +105,21 @@ class ClientLimits:
     user_share_percent: Annotated[int, Parser(values.integer(1, 100))]
     """Part of either that one user may take alone. Default 75: a lone user is hardly limited, others find a seat."""
 
+    max_header_fields: Annotated[int, Parser(values.integer(0, 100_000))]
+    """Fields of one request. Default 256, many times what clients send."""
+
+    max_url_bytes: Annotated[int, Parser(values.integer(0, 1_048_576))]
+    """Request target with its query. Default 65536: selectors may be long."""
+
+    max_body_bytes: Annotated[int, Parser(values.integer(0, 999_999_999))]
+    """Request body. Default 0, off: bodies are streamed, and each backend has a limit of its own."""
+
+    min_body_bytes_per_second: Annotated[int, Parser(values.integer(0, 1_000_000))]
+    """Pace of a request body over ten seconds. Default 100: any network is faster, a slow attack is not."""
+
+    unread_response_seconds: Annotated[float, Parser(values.seconds(0, 3600))]
+    """Seconds a client may leave a response unread, watches excepted. Default 30."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestHeader:

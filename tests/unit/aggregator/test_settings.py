@@ -41,7 +41,16 @@ def test_defaults(tmp_path: Path) -> None:
             shutdown_delay_seconds=0,
             shutdown_grace_seconds=8,
         ),
-        limits=model.ClientLimits(max_requests_inflight=400, max_mutating_requests_inflight=200, user_share_percent=75),
+        limits=model.ClientLimits(
+            max_requests_inflight=400,
+            max_mutating_requests_inflight=200,
+            user_share_percent=75,
+            max_header_fields=256,
+            max_url_bytes=65536,
+            max_body_bytes=0,
+            min_body_bytes_per_second=100,
+            unread_response_seconds=30,
+        ),
         requestheader=model.RequestHeader(
             client_ca_file=None,
             crl_file=None,
