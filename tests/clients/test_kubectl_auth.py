@@ -62,6 +62,8 @@ groups_claim = groups
 groups_prefix = oidc:
 [authorization]
 policy_file = policy.yaml
+[egress]
+allow = localhost, 127.0.0.0/8, ::1
 [grafana-apiserver]
 proxy_client_cert_file = pki/front.crt
 proxy_client_key_file = pki/front.key
