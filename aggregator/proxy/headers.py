@@ -142,6 +142,8 @@ class RequestHead:
 
     def framing_error(self, http_version: str) -> str | None:
         """Why the request is ambiguous or malformed beyond what the parser refuses (RFC 9112 3.2, 6.1), or None."""
+        if http_version != "1.1" and http_version != "1.0":
+            return "unsupported protocol version"
         if self.hosts != 1 and (self.hosts > 1 or http_version == "1.1"):
             return "a request needs exactly one Host header" if self.hosts else "missing required Host header"
         if self.transfer_encodings:
