@@ -25,6 +25,8 @@ class ServerFlags:
     requestheader_names: RequestHeaderNames
     allowed_names: tuple[str, ...]
     client_ca: Path | None
+    requestheader_crl: Path | None
+    client_crl: Path | None
     authorization_kubeconfig: Path | None
     disabled: frozenset[GroupVersion]
     data_dir: Path | None
@@ -73,6 +75,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     identity.add_argument("--requestheader-extra-headers-prefix", action="append", metavar="PREFIXES")
     identity.add_argument("--client-ca-file", type=Path, metavar="FILE", help="CA of clients that come directly (PEM)")
     identity.add_argument(
+        "--client-ca-crl-file", type=Path, metavar="FILE", help="revocation lists of that CA (PEM or DER)"
+    )
+    identity.add_argument(
+        "--requestheader-client-ca-crl-file",
+        type=Path,
+        metavar="FILE",
+        help="revocation lists of the CA of the front proxies (PEM or DER)",
+    )
+    identity.add_argument(
         "--authorization-kubeconfig",
         type=Path,
         metavar="FILE",
@@ -96,10 +107,13 @@ def parse_flags(arguments: argparse.Namespace, served: Iterable[GroupVersion]) -
         if not 0 <= getattr(arguments, flag) <= 65535:
             raise FlagError(f"--{flag.replace('_', '-')}: must be between 0 and 65535")
     files = ("tls_cert_file", "tls_private_key_file", "requestheader_client_ca_file", "client_ca_file")
-    for flag in (*files, "authorization_kubeconfig"):
+    lists = ("client_ca_crl_file", "requestheader_client_ca_crl_file")
+    for flag in (*files, *lists, "authorization_kubeconfig"):
         path: Path | None = getattr(arguments, flag)
         if path is not None and not path.is_file():
             raise FlagError(f"--{flag.replace('_', '-')}: no such file: {path}")
+    if arguments.client_ca_crl_file is not None and arguments.client_ca_file is None:
+        raise FlagError("--client-ca-crl-file: needs --client-ca-file")
     defaults = RequestHeaderNames()
     names = RequestHeaderNames(
         username=_list(arguments.requestheader_username_headers) or defaults.username,
@@ -116,6 +130,8 @@ def parse_flags(arguments: argparse.Namespace, served: Iterable[GroupVersion]) -
         requestheader_names=names,
         allowed_names=_list(arguments.requestheader_allowed_names),
         client_ca=arguments.client_ca_file,
+        requestheader_crl=arguments.requestheader_client_ca_crl_file,
+        client_crl=arguments.client_ca_crl_file,
         authorization_kubeconfig=arguments.authorization_kubeconfig,
         disabled=parse_runtime_config(_list(arguments.runtime_config), served),
         data_dir=arguments.data_dir,

@@ -140,9 +140,14 @@ def authenticate_peers(authenticator: Authenticator) -> Authenticate:
 def _authenticator(flags: ServerFlags, tls: ServerTLS, files: Reloader) -> Authenticator:
     """Who may come in; `files` makes it, and the listener, follow their files."""
     front_proxy = RequestHeaderAuthenticator(
-        flags.requestheader_ca, allowed_names=flags.allowed_names, names=flags.requestheader_names
+        flags.requestheader_ca,
+        crl_file=flags.requestheader_crl,
+        allowed_names=flags.allowed_names,
+        names=flags.requestheader_names,
     )
-    direct = CertificateAuthenticator(flags.client_ca) if flags.client_ca is not None else None
+    direct = None
+    if flags.client_ca is not None:
+        direct = CertificateAuthenticator(flags.client_ca, crl_file=flags.client_crl)
     files.watch("serving", tls.files, tls.reload, certificates=flags.cert)
     proxies = front_proxy.verifier
     files.watch("requestheader-ca", proxies.files, proxies.reload, certificates=flags.requestheader_ca)

@@ -129,10 +129,10 @@ def sign(
     if signing_key is None:
         raise PKIError(f"{plan.name}.crt cannot be signed: {plan.issuer}.key is missing")
     start, end = validity(plan.lifetime, now, issuer.certificate.not_valid_after_utc if issuer else None)
-    own_identifier = (renews and _key_identifier(renews)) or x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    own_identifier = (renews and key_identifier(renews)) or x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     issuer_identifier = own_identifier
     if issuer:
-        issuer_identifier = _key_identifier(issuer.certificate) or x509.SubjectKeyIdentifier.from_public_key(
+        issuer_identifier = key_identifier(issuer.certificate) or x509.SubjectKeyIdentifier.from_public_key(
             signing_key.public_key()
         )
     builder = (
@@ -148,10 +148,10 @@ def sign(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_identifier), critical=False
         )
     )
-    return _with_role(builder, plan).sign(signing_key, _digest(signing_key))
+    return _with_role(builder, plan).sign(signing_key, digest(signing_key))
 
 
-def _digest(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | None:
+def digest(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | None:
     """Edwards curves bring their own digest; every other kind of key signs with SHA-256."""
     return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
 
@@ -161,7 +161,7 @@ def _subject(plan: CertificatePlan) -> x509.Name:
     return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, plan.common_name)])
 
 
-def _key_identifier(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier | None:
+def key_identifier(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier | None:
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:

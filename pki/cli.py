@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pki import files, rotate, rotation, table, write
+from pki import files, revocation, rotate, rotation, table, write
 from pki.files import Owner
 from pki.plan import DEFAULT_DAYS, PKIError, Role, development_plan
 from pki.rotation import Step
@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_renew(commands)
     _add_rotate(commands)
+    _add_revoke(commands)
     show = commands.add_parser("show", help="show what expires when")
     show.add_argument("--dir", type=Path, required=True)
     return parser
@@ -132,6 +133,18 @@ def _add_rotate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     rotated.add_argument("--dir", type=Path, required=True)
 
 
+def _add_revoke(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    revoke = commands.add_parser(
+        "revoke",
+        help="put a certificate on the revocation list of its authority",
+        description="Writes AUTHORITY.crl beside the authority's certificate; servers that are told of the file follow "
+        "it. `renew` signs lists anew before they are outdated.",
+    )
+    revoke.add_argument("--dir", type=Path, required=True)
+    revoke.add_argument("--authority", default="", metavar="NAME", help="TARGET is a serial number of this authority")
+    revoke.add_argument("target", metavar="TARGET", help="a certificate: its name, such as admin, or a PEM file")
+
+
 def _issue(arguments: argparse.Namespace, now: datetime) -> None:
     plans = development_plan(
         aggregator_sans=arguments.aggregator_san, example_sans=arguments.example_san, days=arguments.days
@@ -159,6 +172,19 @@ def _renew(arguments: argparse.Namespace, now: datetime) -> None:
     )
     for outcome in outcomes:
         print(_line(outcome))
+    for line in revocation.lines(
+        revocation.renew(arguments.dir, development_plan(), now=now, every=arguments.all), now
+    ):
+        print(f"renewed  {line}")
+
+
+def _revoke(arguments: argparse.Namespace, now: datetime) -> None:
+    listed, serial = revocation.revoke(
+        arguments.dir, development_plan(), arguments.target, now=now, authority_name=arguments.authority
+    )
+    print(f"revoked  serial number {serial:x}")
+    for line in revocation.lines([listed], now):
+        print(line)
 
 
 def _rotate(arguments: argparse.Namespace, now: datetime) -> None:
@@ -176,11 +202,14 @@ def _rotate(arguments: argparse.Namespace, now: datetime) -> None:
 def _show(arguments: argparse.Namespace, now: datetime) -> None:
     for line in table.lines(write.look(arguments.dir, development_plan()), now):
         print(line)
+    for line in revocation.lines(revocation.look(arguments.dir, development_plan()), now):
+        print(line)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, datetime], None]] = {
     "issue": _issue,
     "renew": _renew,
+    "revoke": _revoke,
     "rotate-ca": _rotate,
     "show": _show,
 }
@@ -194,6 +223,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _COMMANDS[arguments.command](arguments, now)
     except PKIError as error:
         print(f"aggregator-pki: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"aggregator-pki: {error.filename or arguments.dir}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 
