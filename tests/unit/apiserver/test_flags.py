@@ -83,3 +83,15 @@ def test_the_flags_of_a_kubernetes_server(required: list[str]) -> None:
 def test_wrong_values_name_their_flag(required: list[str], extra: list[str], text: str) -> None:
     with pytest.raises(FlagError, match=text):
         parse_flags(parse(required + extra), [V1])
+
+
+def test_revocation_lists(required: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "list.crl"
+    file.touch()
+    lists = [f"--client-ca-crl-file={file}", f"--requestheader-client-ca-crl-file={file}"]
+    flags = parse_flags(parse([*required, f"--client-ca-file={file}", *lists]), [])
+    assert (flags.client_crl, flags.requestheader_crl) == (file, file)
+    with pytest.raises(FlagError, match="--client-ca-crl-file: needs --client-ca-file"):
+        parse_flags(parse([*required, *lists]), [])
+    with pytest.raises(FlagError, match="--client-ca-crl-file: no such file"):
+        parse_flags(parse([*required, "--client-ca-crl-file=/nowhere"]), [])
