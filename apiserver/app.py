@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +18,7 @@ from apimachinery.identity import User
 from apimachinery.options import Query, first, parse_go_duration, parse_query
 from apimachinery.request_info import RequestInfo, is_long_running, parse_request_info
 from apiserver import logs
+from apiserver.asgi import AbortResponse
 from apiserver.auth.later import decided
 from apiserver.documents import Answer, DocumentSource
 from apiserver.endpoints import HEALTH_PATHS, Endpoints, indented
@@ -102,6 +103,9 @@ class _App:
             response = respond.failure(exchange.asked, error)
             if error.code >= 500:
                 log.warning("request failed", audit_id=exchange.audit_id, code=error.code, error=error.message)
+        except ClientDisconnect:
+            # An upload broke off: nobody is left to be told, and nothing of ours has failed.
+            raise AbortResponse from None
         except Exception as error:
             log.exception("request failed", audit_id=exchange.audit_id, error=repr(error))
             response = respond.failure(exchange.asked, status.internal_error("the server failed, see its log"))

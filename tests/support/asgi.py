@@ -34,7 +34,7 @@ class Client:
     """Calls `app` as `user` (sent as front-proxy headers, which a trusting server believes)."""
 
     def __init__(self, app: ASGIApp, user: str = "admin", groups: tuple[str, ...] = ("system:masters",)) -> None:
-        self._app = app
+        self.app = app
         self._identity = [("x-remote-user", user), *(("x-remote-group", group) for group in groups)] if user else []
 
     def _scope(self, method: str, target: str, headers: dict[str, str]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Client:
             else:
                 chunks.append(message.get("body", b""))
 
-        await asyncio.wait_for(self._app(self._scope(method, target, headers or {}), receive, send), 10)
+        await asyncio.wait_for(self.app(self._scope(method, target, headers or {}), receive, send), 10)
         reply.body = b"".join(chunks)
         return reply
 
@@ -102,7 +102,7 @@ class Client:
                 stream.feed(message.get("body", b""), ended=not message.get("more_body", False))
 
         async def run() -> None:
-            await self._app(self._scope("GET", target, headers or {}), receive, send)
+            await self.app(self._scope("GET", target, headers or {}), receive, send)
 
         task = asyncio.create_task(run(), name="watch")
         try:
