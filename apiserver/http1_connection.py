@@ -7,29 +7,24 @@ answered, and while any waits nothing more is read.
 import asyncio
 import contextlib
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Final, cast
 
-import httptools
-
 from apiserver import logs
 from apiserver.asgi import AbortResponse, ASGIApp
 from apiserver.http1_exchange import MAX_BUFFERED, Exchange
-from apiserver.http1_heads import HEAD_TOO_LARGE, Refusal, RequestFields, refusal, refused, split_target
+from apiserver.http1_heads import Refusal, refused
+from apiserver.http1_requests import Requests, address
 
 _log = logs.get("apiserver.serving")
 
-MAX_HEAD: Final = 1024 * 1024
-"""Bytes of a request head that are accepted (aggregator.md 0)."""
 IDLE_SECONDS: Final = 90.0
 _MAX_DISCARDED: Final = 8 * 1024 * 1024
 """Bytes of a request body nobody wants that are read so that the client gets its answer and keeps its connection."""
 _LINGER_SECONDS: Final = 2.0
 """How long bytes are read and dropped after the last response: closing at once could destroy it on its way."""
 _CLOSE_SECONDS: Final = 30.0
-_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _FAILED: Final = Refusal(500, "Internal Server Error")
 
 
@@ -61,28 +56,19 @@ class Shared:
     open: set["HTTP1Connection"] = field(default_factory=set)
 
 
-class HTTP1Connection(asyncio.Protocol):
+class HTTP1Connection(Requests):
     """Serves one client. `state` is copied into each request's scope."""
 
     def __init__(self, shared: Shared, state: dict[str, Any]) -> None:
+        super().__init__(state)
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the connection is closed and no application runs for it any more."""
         self._loop = loop
         self._shared = shared
-        self._state = state
-        self._parser = httptools.HttpRequestParser(self)
-        self._fields = RequestFields()
-        self._target = b""
-        self._head_bytes = 0
-        self._measure = False
-        self._in_body = False
-        self._current: Exchange | None = None
-        self._receiving: Exchange | None = None
-        self._waiting: deque[Exchange] = deque()
-        self._refusal: Refusal | None = None
         self._discarded = 0
         self._closing = False
+        self._eof = False
         self._lost = False
         self._reading = True
         self._writable: asyncio.Event | None = None
@@ -96,7 +82,7 @@ class HTTP1Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         info = transport.get_extra_info
         self._secure = info("ssl_object") is not None
-        self._client, self._server = _address(info("peername")), _address(info("sockname"))
+        self._client, self._server = address(info("peername")), address(info("sockname"))
         self._shared.open.add(self)
         self._timer = self._loop.call_later(self._shared.idle_seconds, self._check_idle)
 
@@ -104,38 +90,19 @@ class HTTP1Connection(asyncio.Protocol):
         if self._closing or self._refusal is not None:
             self._discard(len(data))
             return
-        if not self._in_body:
-            self._measure = len(data) + self._head_bytes > MAX_HEAD
-        rest = data
-        while rest:
-            rest = self._parse(rest)
-        if self._target and not self._in_body and self._refusal is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._refusal = HEAD_TOO_LARGE
+        self._feed(data)
         self._settle()
-
-    def _parse(self, data: bytes) -> bytes:
-        """What is left to parse anew."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as switch:
-            # An offer to change the protocol may be ignored (RFC 9110 7.8); what follows is the next request.
-            self._parser = httptools.HttpRequestParser(self)
-            return b"" if self._refusal is not None else data[switch.args[0] :]
-        except httptools.HttpParserError as error:
-            self._malformed(error)
-        return b""
 
     def eof_received(self) -> bool:
         """A client that closes its half is answered if that needs nothing more of it; a watch ends."""
+        self._eof = True
         for exchange in (self._current, *self._waiting):
             if exchange is not None:
                 exchange.leave(gone=False)
         current = self._current
         if current is None or current.ended or self._closing:
             return False
-        current.keep_alive = False
+        (self._waiting[-1] if self._waiting else current).keep_alive = False
         # TLS has no half-closed connections.
         return not self._secure
 
@@ -156,73 +123,6 @@ class HTTP1Connection(asyncio.Protocol):
         if self._writable is not None:
             self._writable.set()
             self._writable = None
-
-    # httptools callbacks
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers say nothing that an application here could use.
-        if not self._in_body:
-            self._fields.add(name, value)
-
-    def on_headers_complete(self) -> None:
-        fields, self._fields = self._fields, RequestFields()
-        target, self._target = self._target, b""
-        self._head_bytes = 0
-        self._in_body = True
-        self._receiving = None
-        if self._refusal is not None:
-            return
-        method, version = self._parser.get_method(), self._parser.get_http_version()
-        if self._measure and len(target) + fields.size > MAX_HEAD:
-            self._refusal = HEAD_TOO_LARGE
-        else:
-            self._refusal = refusal(method, target, version, fields)
-        if self._refusal is not None:
-            return
-        keep_alive = version == "1.1" and self._parser.should_keep_alive()
-        scope = self._scope(method.decode("ascii"), target, version, fields)
-        exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=fields.expects_continue)
-        self._receiving = exchange
-        if self._current is None:
-            self._current = exchange
-        else:
-            self._waiting.append(exchange)
-
-    def on_body(self, data: bytes) -> None:
-        exchange = self._receiving
-        if exchange is None:
-            return
-        if exchange.ended:
-            self._discard(len(data))
-        else:
-            exchange.feed(data)
-
-    def on_message_complete(self) -> None:
-        self._in_body = False
-        exchange, self._receiving = self._receiving, None
-        if exchange is not None:
-            exchange.finish_request()
-
-    def _scope(self, method: str, target: bytes, version: str, fields: RequestFields) -> dict[str, Any]:
-        path, raw_path, query = split_target(target)
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": method,
-            "scheme": "https" if self._secure else "http",
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": fields.lines,
-            "client": self._client,
-            "server": self._server,
-            "state": self._state.copy(),
-        }
 
     # The connection as its exchanges see it
 
@@ -335,31 +235,17 @@ class HTTP1Connection(asyncio.Protocol):
 
     # Ends
 
-    def _malformed(self, error: httptools.HttpParserError) -> None:
-        """Not HTTP/1.1, or a form of it that two parsers could read differently: refuse and close."""
-        defect = error.__context__
-        if isinstance(defect, Exception) and not isinstance(defect, httptools.HttpParserError):
-            _log.error("connection failed", error=repr(defect))
-            self.abort()
-            return
-        current = self._current
-        if current is not None and not current.keep_alive and current.complete:
-            return  # Bytes after a request that was to be the last.
-        if self._refusal is None:
-            self._refusal = Refusal(400, str(error))
-        exchange, self._receiving = self._receiving, None
-        if exchange is None:
-            return
-        # What is malformed is the body of a request that may have begun to be worked on.
-        if exchange is not current:
-            self._waiting.remove(exchange)
-            return
+    def _defect(self, error: Exception) -> None:
+        _log.error("connection failed", error=repr(error))
+        self.abort()
+
+    def _body_refused(self, exchange: Exchange, answer: Refusal) -> None:
         answered = exchange.head_sent
         exchange.leave(gone=True)
-        if exchange.ended or answered:
+        if answered:
             self._close()
         else:
-            self._refuse(self._refusal)
+            self._refuse(answer)
 
     def _refuse(self, answer: Refusal) -> None:
         if not self._closing:
@@ -375,7 +261,7 @@ class HTTP1Connection(asyncio.Protocol):
         """The last response is written, but the client may still be sending."""
         if self._closing:
             return
-        if self._current is not None and self._current.left:
+        if self._eof:
             self._close()
             return
         self._closing = True
@@ -442,10 +328,3 @@ class HTTP1Connection(asyncio.Protocol):
         if self._lost and self._task is None and not self.ended.done():
             self._shared.open.discard(self)
             self.ended.set_result(None)
-
-
-def _address(name: Any) -> tuple[str, int | None] | None:
-    """An address as ASGI has it; None for the nameless end of a unix socket."""
-    if isinstance(name, tuple):
-        return str(name[0]), int(name[1])
-    return (str(name), None) if name else None

@@ -22,7 +22,8 @@ from hypercorn.config import Config
 from apiserver import logs
 from apiserver.asgi import AbortResponse, ASGIApp, Message, Receive, Scope, Send
 from apiserver.connection import Connection
-from apiserver.http1_connection import IDLE_SECONDS, MAX_HEAD, HTTP1Connection, Shared
+from apiserver.http1_connection import IDLE_SECONDS, HTTP1Connection, Shared
+from apiserver.http1_requests import MAX_HEAD
 from apiserver.peer import peer_certificate
 
 __all__ = [

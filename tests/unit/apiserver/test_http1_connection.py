@@ -100,6 +100,7 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
         pytest.param(CHUNKED + b"1\r\nab\r\n0\r\n\r\n", 400, id="chunk longer than its size"),
         pytest.param(CHUNKED + b"ffffffffffffffffff\r\n", 400, id="chunk size overflows"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 1_100_000, 431, id="endless value"),
+        pytest.param(CHUNKED + b"0\r\nA: " + b"a" * 1_600_000, 431, id="endless trailer"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: a\r\n" * 200_000, 431, id="endless fields"),
         pytest.param(b"GET /" + b"a" * 1_100_000, 431, id="endless target"),
     ],
