@@ -75,7 +75,7 @@ fmt: $(STAMP) ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## compare the proxy with nginx on this machine
+bench: $(STAMP) ## compare the proxy with nginx, HAProxy and Go on this machine; writes bench/RESULTS.md
 	$(BIN)/python -m bench
 
 lock: $(STAMP) ## pin the newest versions that pyproject.toml allows

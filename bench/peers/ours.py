@@ -1,0 +1,129 @@
+"""The proxy of this project with all that a production configuration has on: identity headers, roles and bindings,
+metrics, limits of requests in progress. Run as a program of its own.
+
+wrk and h2load cannot show a client certificate, so each connection gets the identity that one would have given it: as
+with a certificate, it is looked at once per connection and not per request.
+"""
+
+import argparse
+import asyncio
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from aggregator.observe.access_log import AccessLog
+from aggregator.observe.audit import AuditLog
+from aggregator.observe.audit_policy import AuditPolicy, Level, Rule, Stage, Wanted
+from aggregator.observe.rotating import RotatingFile
+from aggregator.proxy.limits import Limits
+from aggregator.proxy.observer import Observer
+from aggregator.proxy.routes import RouteTable
+from aggregator.proxy.server import Proxy
+from aggregator.upstream.tls import UpstreamTLS
+from apimachinery.authorization import Policy
+from apimachinery.identity import RequestHeaderNames, User
+from apimachinery.rbac import BOOTSTRAP
+from apimachinery.types import Object
+from apiserver.auth import policy_file
+from apiserver.auth.authorizer import Authorizers
+from apiserver.tls import server_context
+from bench.measure import raise_file_limit
+from bench.ports import BACKEND, OURS, STREAMS
+
+_POLICY = """
+roles:
+- name: bench
+  rules:
+  - {apiGroups: ["*"], resources: ["*"], verbs: ["*"]}
+bindings:
+- {role: bench, users: [bench]}
+"""
+FAST = tuple(f"fast{number}.test" for number in range(1, 10))
+"""Nine groups that lead to the fast backend, besides bench.test."""
+
+
+class _Certificates:
+    """The identity of every connection."""
+
+    def authenticate(self, certificate: bytes | None, headers: Sequence[tuple[str, str]]) -> User | None:
+        return User("bench", groups=("system:authenticated",))
+
+    def reads_headers(self, certificate: bytes | None) -> bool:
+        return False
+
+
+def _observer(directory: Path, kind: str) -> Observer | None:
+    if kind == "access":
+        return Observer([AccessLog(RotatingFile(directory / "access.log"), "logfmt")])
+    if kind == "audit":
+        wanted = Wanted(Level.METADATA, frozenset([Stage.REQUEST_RECEIVED]))
+        policy = AuditPolicy((Rule(wanted=wanted),))
+        return Observer([AuditLog(policy, RotatingFile(directory / "audit.log"), body_bytes=0, queue=100_000)])
+    if kind.startswith("trace="):
+        from aggregator.observe.tracing import Tracer
+
+        # Nobody listens there: what is measured is what a request costs the proxy, not the export.
+        return Observer([Tracer("http://127.0.0.1:9", ratio=float(kind.removeprefix("trace=")), version="bench")])
+    return None
+
+
+async def _run(directory: Path, arguments: argparse.Namespace) -> None:
+    raise_file_limit()
+    rules = BOOTSTRAP.extended(policy_file.parse(_POLICY, "policy"))
+    proxy = Proxy(
+        ssl_context=server_context(directory / "proxy.crt", directory / "proxy.key", [directory / "ca.crt"]),
+        authenticator=_Certificates(),
+        authorizer=Authorizers(Policy(), rules),
+        request_headers=RequestHeaderNames(),
+        upstream_tls=UpstreamTLS(directory / "client.crt", directory / "client.key"),
+        limits=Limits(max_read_only=0, max_mutating=0) if arguments.unlimited else Limits(),
+    )
+    proxy.plane.observer = _observer(directory, arguments.observe)
+    ca = base64.b64encode((directory / "ca.crt").read_bytes()).decode()
+    services = [_apiservice(group, BACKEND, ca) for group in ("bench.test", *FAST)]
+    services.append(_apiservice("streams.test", STREAMS, ca))
+    proxy.plane.install(RouteTable.build(services, [_externalname()]))
+    await proxy.start("127.0.0.1", arguments.port, reuse_port=arguments.reuse_port)
+    stop = asyncio.Event()
+    for number in (15, 2):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    await proxy.stop()
+
+
+def _apiservice(group: str, port: int, ca: str) -> Object:
+    service = {"namespace": "default", "name": "bench", "port": port}
+    return {
+        "metadata": {"name": f"v1.{group}"},
+        "spec": {"group": group, "version": "v1", "caBundle": ca, "service": service},
+        "status": {"conditions": [{"type": "Available", "status": "True"}]},
+    }
+
+
+def _externalname() -> Object:
+    return {"metadata": {"namespace": "default", "name": "bench"}, "spec": {"host": "127.0.0.1"}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--port", type=int, default=OURS)
+    parser.add_argument("--reuse-port", action="store_true")
+    parser.add_argument("--unlimited", action="store_true", help="no limit of requests in progress over all services")
+    parser.add_argument("--profile", type=Path)
+    parser.add_argument("--observe", default="")
+    arguments = parser.parse_args()
+    if arguments.profile is None:
+        uvloop.run(_run(arguments.directory, arguments))
+        return
+    import cProfile
+
+    profiler = cProfile.Profile()
+    profiler.runcall(uvloop.run, _run(arguments.directory, arguments))
+    profiler.dump_stats(arguments.profile)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""Where the programs of a benchmark listen on 127.0.0.1."""
+
+BACKEND = 17443
+STREAMS = 17444
+NGINX = 16443
+OURS = 16444
+HAPROXY = 16445
+GO = 16446
+BARE = 16447
+EXTRA = 16448
