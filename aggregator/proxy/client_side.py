@@ -124,6 +124,10 @@ class ClientSide:
         self.code = code
         self.head_sent = True
         self._replay = None
+        self._write_head(code, head, has_body)
+        return True
+
+    def _write_head(self, code: int, head: ResponseHead, has_body: bool) -> None:
         if self.plane.draining or self.upgrade:
             self.keep_alive = False
         framing = b""
@@ -139,7 +143,6 @@ class ClientSide:
         if not self.keep_alive:
             framing += wire.CLOSE
         self._out.append(wire.response_head(code, head, audit_id=self.audit_id, framing=framing))
-        return True
 
     def response_whole(self, code: int, lines: list[bytes], cache_control: bool, body: bytes) -> None:
         self._complete_lines(code, lines, cache_control)
@@ -264,7 +267,7 @@ class ClientSide:
         if answer.code >= 500:
             self._log_failure("request failed", answer.body.decode("utf-8", "replace").strip())
         date = formatdate(usegmt=True).encode()
-        self._out.append(
+        self._write_reply(
             wire.reply(
                 answer,
                 audit_id=self.audit_id,
@@ -273,8 +276,12 @@ class ClientSide:
                 head_request=self.head_request,
             )
         )
-        self.flush()
         self._finish()
+
+    def _write_reply(self, answer: bytes) -> None:
+        """A whole response in the form of HTTP/1.1."""
+        self._out.append(answer)
+        self.flush()
 
     def _give_up(self, answer: Reply) -> None:
         """Answer ourselves while the upstream's response is being read."""

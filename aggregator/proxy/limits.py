@@ -57,5 +57,7 @@ class Limits:
     """How long a connection's certificate is taken as valid before it is looked at again."""
     sweep_seconds: float = 1.0
     """Period of the one coarse timer that enforces all of these."""
+    streams: int = 250
+    """Requests at a time on one HTTP/2 connection; what Go's servers allow."""
     reject_redirects: bool = True
     """Answer 502 instead of passing on a redirect of a remote backend."""

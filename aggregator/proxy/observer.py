@@ -218,9 +218,11 @@ class Observer:
         """A request whose decision is to come: see `Record.decided`."""
         return Record(self, audit_id, peer, method, raw_target, version)
 
-    def plain(self, plane: Plane, plan: Plan, audit_id: bytes, peer: bytes, lines: list[bytes]) -> Record:
+    def plain(
+        self, plane: Plane, plan: Plan, audit_id: bytes, peer: bytes, lines: list[bytes], version: str = "1.1"
+    ) -> Record:
         """A request of a plan; may change `lines`."""
-        record = Record(self, audit_id, peer, plan.method, plan.raw_target, "1.1")
+        record = Record(self, audit_id, peer, plan.method, plan.raw_target, version)
         record.lines = lines
         record.target = plan.target
         record.route = plan.route_name

@@ -63,12 +63,6 @@ class ClientConnection(Protocol):
         """Called now and then while the client does not read what is written to it."""
 
 
-class WatchStream(Protocol):
-    """A response on an HTTP/2 stream as the shutdown sees it."""
-
-    def end_watch(self) -> bool: ...
-
-
 class AuditIds:
     """Ids in the form of a version 4 UUID: random once per process, counting after that, which costs little."""
 
@@ -180,8 +174,6 @@ class Plane:
         self.connections: set[ClientConnection] = set()
         self.unread: set[ClientConnection] = set()
         """Those whose clients do not read, as far as it is known."""
-        self.watches: set[WatchStream] = set()
-        """Long-running responses over HTTP/2."""
         self.on_unreachable: Callable[[str], None] = _nothing
         """Told the name of an APIService whose backend could not be reached; called for each such request."""
         self.draining = False

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from aggregator.proxy.downstream import DownstreamConnection
 from aggregator.proxy.headers import HeaderRules
-from aggregator.proxy.http2 import application
+from aggregator.proxy.http2_connection import Http2Connection
 from aggregator.proxy.learner import Learner
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.metrics import ProxyMetrics
@@ -22,7 +22,7 @@ from apimachinery.authorization import Authorizer, Policy
 from apimachinery.identity import RequestHeaderNames
 from apiserver.auth.tokens import Tokens
 from apiserver.client import ListWatch
-from apiserver.serving import Connections, ListenError, why
+from apiserver.serving import ListenError, why
 
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 5.0
@@ -75,7 +75,6 @@ class Proxy:
         self.metrics.upstream_connections = pools.connection_count
         self.metrics.upstream_states = pools.states
         self.metrics.seats = self.plane.admission.kinds()
-        self._http2 = Connections(application(self.plane), name="proxy-http2")
         self.learner = Learner(self.plane, client) if client is not None else None
         self._tasks: list[asyncio.Task[None]] = []
         self._learning: asyncio.Task[None] | None = None
@@ -139,10 +138,9 @@ class Proxy:
         return self.plane.table.complete
 
     def announce_end(self) -> None:
-        """Serve on, but tell HTTP/1.1 clients with each response to use their connections no more: whoever heeds it
-        has no request under way when the connections are closed."""
+        """Serve on, but tell clients with each response to use their connections no more: whoever heeds it has no
+        request under way when the connections are closed."""
         self.plane.draining = True
-        self._http2.announce_end()
 
     def stop_accepting(self) -> None:
         """Close every listener of this proxy; connections go on."""
@@ -153,8 +151,8 @@ class Proxy:
     async def empty(self, seconds: float) -> None:
         """End watches politely, then wait until clients have left by themselves, at most so many seconds."""
         plane = self.plane
-        for item in (*plane.connections, *plane.watches):
-            item.end_watch()
+        for connection in list(plane.connections):
+            connection.end_watch()
         await _until(lambda: not plane.connections, seconds)
 
     async def stop(self, grace_seconds: float = 0.0, *, watch_grace_seconds: float = 0.0) -> None:
@@ -168,13 +166,11 @@ class Proxy:
         plane.draining = True
         for connection in list(plane.connections):
             connection.drain()
-        http2 = asyncio.get_running_loop().create_task(self._http2.drain(grace_seconds), name="proxy-http2-drain")
         deadline = time.monotonic() + grace_seconds
-        await _until(lambda: not plane.connections and not plane.watches, min(watch_grace_seconds, grace_seconds))
-        for item in (*plane.connections, *plane.watches):
-            item.end_watch()
+        await _until(lambda: not plane.connections, min(watch_grace_seconds, grace_seconds))
+        for connection in list(plane.connections):
+            connection.end_watch()
         await _until(lambda: not plane.connections, deadline - time.monotonic())
-        await http2
         if plane.connections:
             log.info("connections broken off", connections=len(plane.connections))
         for connection in list(plane.connections):
@@ -187,10 +183,10 @@ class Proxy:
         await asyncio.sleep(0)
 
     def _accept(self) -> asyncio.Protocol:
-        return _Front(self.plane, self._http2)
+        return _Front(self.plane)
 
     def _connection_count(self) -> int:
-        return len(self.plane.connections) + len(self._http2)
+        return len(self.plane.connections)
 
     async def _sweep(self) -> None:
         """The one timer behind every deadline of every connection."""
@@ -216,15 +212,13 @@ async def _until(done: Callable[[], bool], seconds: float) -> None:
 class _Front(DownstreamConnection):
     """A client connection whose protocol ALPN has chosen: HTTP/1.1 stays here, HTTP/2 is handed over."""
 
-    __slots__ = ("_http2",)
-
-    def __init__(self, plane: Plane, http2: Connections) -> None:
-        super().__init__(plane)
-        self._http2 = http2
+    __slots__ = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() == "h2":
-            self._http2.adopt(cast(asyncio.Transport, transport))
+            connection = Http2Connection(self.plane)
+            cast(asyncio.Transport, transport).set_protocol(connection)
+            connection.connection_made(transport)
             return
         super().connection_made(transport)

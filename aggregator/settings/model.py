@@ -74,7 +74,7 @@ class Server:
     """Address of the API for the kubeconfig. Default https://localhost:6443."""
 
     alpn: Annotated[tuple[str, ...], Parser(values.alpn)]
-    """Application protocols by preference. Default http/1.1 then h2: a request over HTTP/2 costs several times more."""
+    """Application protocols by preference. Default http/1.1 then h2: it costs less per request."""
 
     metrics_bind_address: BindAddress
     """Where plain HTTP for /metrics and health listens. Default 127.0.0.1: metrics are not for everybody."""

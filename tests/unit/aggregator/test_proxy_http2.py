@@ -64,13 +64,17 @@ class Http2Client:
             for event in self.events:
                 if isinstance(event, kind) and getattr(event, "stream_id", None) == stream:
                     return event
-            data = await self.reader.read(65536)
-            assert data, "connection closed"
-            for event in self.connection.receive_data(data):
-                if isinstance(event, h2.events.DataReceived):
-                    self.connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
-                self.events.append(event)
-            self.flush()
+            await self.receive()
+
+    async def receive(self) -> None:
+        """Take one read's worth of events."""
+        data = await self.reader.read(65536)
+        assert data, "connection closed"
+        for event in self.connection.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                self.connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
+            self.events.append(event)
+        self.flush()
 
     async def head(self, stream: int) -> dict[str, str]:
         event = await self.until(h2.events.ResponseReceived, stream)

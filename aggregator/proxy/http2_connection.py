@@ -1,0 +1,318 @@
+"""One HTTP/2 connection of a client: frames in, frames out (RFC 9113). What a request is, `http2_stream` knows.
+
+No task, no future and no queue per request. What one turn of the event loop brings, from the client and from all
+upstreams, leaves with one write. A head that looks like an earlier one costs one dictionary lookup as long as the
+dynamic table of the header compression is the same.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from math import inf
+from typing import cast
+
+from aggregator.proxy import http2_frames as frames
+from aggregator.proxy.http2_frames import ConnectionFault
+from aggregator.proxy.http2_heads import Http2Heads
+from aggregator.proxy.http2_link import LEAVING_PING
+from aggregator.proxy.http2_stream import STREAM_WINDOW
+from aggregator.proxy.plane import Plane
+from apiserver.peer import peer_certificate
+
+_CONNECTION_WINDOW = 1024 * 1024
+"""What a client may send on all streams before it hears that more is welcome."""
+_WRITE_BUFFER = 256 * 1024
+
+
+class Http2Connection(Http2Heads, asyncio.Protocol):
+    """Serves one client."""
+
+    __slots__ = (
+        "_greeted",
+        "_opening",
+        "_owed",
+        "_receivable",
+        "_rest",
+    )
+
+    def __init__(self, plane: Plane) -> None:
+        super().__init__(plane)
+        self._rest = b""
+        self._opening = frames.PREFACE
+        """What of the preface has not come yet."""
+        self._greeted = False
+        """The client's first SETTINGS have come."""
+        self._receivable = _CONNECTION_WINDOW
+        self._owed = 0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        plane = self.plane
+        plane.connections.add(self)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"127.0.0.1"
+        self.forwarded_for = b"X-Forwarded-For: %b\r\n" % self.peer
+        self.certificate = peer_certificate(transport.get_extra_info("ssl_object"))
+        self.per_request_identity = plane.authenticator.reads_headers(self.certificate)
+        self._idle_since = self._partial_since = time.monotonic()
+        self.deadline = self._idle_since + plane.limits.head_seconds
+        self.transport.set_write_buffer_limits(_WRITE_BUFFER)
+        announced = {
+            frames.MAX_CONCURRENT_STREAMS: plane.limits.streams,
+            frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            frames.MAX_HEADER_LIST_SIZE: plane.limits.head_bytes,
+        }
+        self.write(frames.settings(announced))
+        self.write(frames.window_update(0, _CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self._drop_streams()
+        self.plane.forget(self)
+
+    def eof_received(self) -> None:
+        """The client sends no more: nor can it be answered over TLS."""
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        try:
+            position = self._open(data) if self._opening else 0
+            position = self._read(data, position)
+        except ConnectionFault as fault:
+            self._fail(fault.code, str(fault))
+            return
+        self._keep(data, position)
+        touched = self._touched
+        if touched:
+            for stream in touched:
+                stream.send_upstream()
+            touched.clear()
+
+    def _keep(self, data: bytes, position: int) -> None:
+        """Keep what is not a whole frame yet. A head has to be complete in time; a body has its request's time."""
+        if position < len(data):
+            self._rest = rest = data[position:]
+            if self._head is None:
+                if rest[3:4] == b"\0":
+                    self._partial_since = 0.0
+                elif position or not self._partial_since:
+                    self._begin_partial()
+        elif self._head is None and self._greeted:
+            self._partial_since = 0.0
+
+    def _open(self, data: bytes) -> int:
+        wanted = self._opening
+        got = data[: len(wanted)]
+        if not wanted.startswith(got):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "no HTTP/2 preface")
+        self._opening = wanted[len(got) :]
+        return len(got)
+
+    def _read(self, data: bytes, position: int) -> int:
+        """Take all whole frames; where the rest begins."""
+        size = len(data)
+        while size - position >= 9:
+            word, flags, ident = frames.unpack_head(data, position)
+            length = word >> 8
+            if length > frames.FRAME_BYTES:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "frame larger than announced")
+            start = position + 9
+            if size - start < length:
+                break
+            position = start + length
+            kind = word & 0xFF
+            ident &= 0x7FFFFFFF
+            if self._head is not None and (kind != frames.CONTINUATION or ident != self._head[0]):
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame between those of one head")
+            if not self._greeted and kind != frames.SETTINGS:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "no SETTINGS at the start")
+            if kind < _KNOWN_KINDS:
+                _HANDLERS[kind](self, ident, flags, data[start:position])
+            else:
+                self._calm.trifle()
+            if self.closed:
+                return size
+        return position
+
+    # Other frames
+
+    def _on_data(self, ident: int, flags: int, payload: bytes) -> None:
+        size = len(payload)
+        self._receivable -= size
+        self._owed += size
+        if self._receivable < 0:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
+        if self._owed >= _CONNECTION_WINDOW // 2:
+            # Given back at once: only a stream's own window holds its client back, so that no stream delays another.
+            self._receivable += self._owed
+            self.write(frames.window_update(0, self._owed))
+            self._owed = 0
+        if flags & frames.PADDED:
+            payload = frames.unpadded(payload)
+        if not payload and not flags & frames.END_STREAM:
+            self._calm.trifle()
+        stream = self.streams.get(ident)
+        if stream is None:
+            self._check_opened(ident)
+            if ident not in self._resets:
+                self._refuse(ident, frames.STREAM_CLOSED)
+        elif stream.remote_closed:
+            self._fault(stream, frames.STREAM_CLOSED)
+        else:
+            code = stream.data(payload, size, end=bool(flags & frames.END_STREAM))
+            if code:
+                self._fault(stream, code)
+            else:
+                self._touched[stream] = None
+
+    def _on_priority(self, ident: int, flags: int, payload: bytes) -> None:
+        if not ident:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "PRIORITY of the connection")
+        self._calm.trifle()
+        if len(payload) != 5:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PRIORITY of a wrong size")
+
+    def _on_rst_stream(self, ident: int, flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        self._check_opened(ident)
+        stream = self.streams.get(ident)
+        if stream is None:
+            self._calm.trifle()
+            return
+        self._calm.fault()
+        stream.client_gone()
+        self._forget(stream)
+
+    def _on_settings(self, ident: int, flags: int, payload: bytes) -> None:
+        if ident:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS of a stream")
+        if flags & frames.ACK:
+            if payload:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "an acknowledgement with content")
+            if not self._greeted:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "no SETTINGS at the start")
+            self._calm.trifle()
+            return
+        if len(payload) % 6:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
+        self._calm.trifle(1 + len(payload) // 6)
+        if not self._greeted:
+            self._greeted = True
+            self._partial_since = 0.0
+        for name, value in frames.read_settings(payload):
+            if name == frames.INITIAL_WINDOW_SIZE:
+                self._initial_window(value)
+            elif name == frames.ENABLE_PUSH and value > 1:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+            elif name == frames.MAX_FRAME_SIZE and not frames.FRAME_BYTES <= value < 1 << 24:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+
+    def _initial_window(self, value: int) -> None:
+        if value > frames.LARGEST_WINDOW:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE out of range")
+        change = value - self.initial_window
+        self.initial_window = value
+        for stream in list(self.streams.values()):
+            stream.window += change
+            if stream.window > frames.LARGEST_WINDOW:
+                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window above its maximum")
+            if change > 0:
+                stream.window_opened()
+
+    def _on_push_promise(self, ident: int, flags: int, payload: bytes) -> None:
+        raise ConnectionFault(frames.PROTOCOL_ERROR, "PUSH_PROMISE of a client")
+
+    def _on_ping(self, ident: int, flags: int, payload: bytes) -> None:
+        if ident:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "PING of a stream")
+        if len(payload) != 8:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PING of a wrong size")
+        self._calm.trifle()
+        if not flags & frames.ACK:
+            self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+        elif payload == LEAVING_PING:
+            self._leave()
+
+    def _on_goaway(self, ident: int, flags: int, payload: bytes) -> None:
+        if ident:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY of a stream")
+        if len(payload) < 8:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "GOAWAY of a wrong size")
+        # It forbids us to open streams, which we never do; the client closes when it has its answers.
+        self._calm.trifle()
+
+    def _on_window_update(self, ident: int, flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
+        increment = frames.number(payload)
+        if increment < 256:
+            self._calm.trifle()
+        if not ident:
+            if not increment:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            self.window += increment
+            if self.window > frames.LARGEST_WINDOW:
+                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window above its maximum")
+            if self.waiting:
+                self._pump()
+            return
+        stream = self.streams.get(ident)
+        if stream is None:
+            self._check_opened(ident)
+        elif not increment:
+            self._fault(stream, frames.PROTOCOL_ERROR)
+        elif stream.window + increment > frames.LARGEST_WINDOW:
+            self._fault(stream, frames.FLOW_CONTROL_ERROR)
+        else:
+            stream.window += increment
+            stream.window_opened()
+
+    def expired(self) -> None:
+        """Some deadline has passed, of the connection or of a stream."""
+        if self.closed:
+            self.transport.abort()
+            return
+        now = time.monotonic()
+        limits = self.plane.limits
+        if self._partial_since and now >= self._partial_since + limits.head_seconds:
+            self._fail(frames.ENHANCE_YOUR_CALM, "the rest of a head did not come in time")
+            return
+        if now >= self._leaving_at:
+            self._leave()
+        for stream in list(self.streams.values()):
+            if stream.deadline <= now:
+                stream.expired()
+        if self.transport.is_closing():
+            return
+        if not self.streams and now >= self._idle_since + limits.idle_seconds:
+            self._fail(frames.NO_ERROR, "")
+            return
+        self.deadline = min((stream.deadline for stream in self.streams.values()), default=inf)
+        if not self.streams:
+            self.deadline = self._idle_since + limits.idle_seconds
+        if self._partial_since:
+            self.deadline = min(self.deadline, self._partial_since + limits.head_seconds)
+        self.deadline = min(self.deadline, self._leaving_at)
+
+
+_HANDLERS: tuple[Callable[[Http2Connection, int, int, bytes], None], ...] = (
+    Http2Connection._on_data,
+    Http2Connection._on_headers,
+    Http2Connection._on_priority,
+    Http2Connection._on_rst_stream,
+    Http2Connection._on_settings,
+    Http2Connection._on_push_promise,
+    Http2Connection._on_ping,
+    Http2Connection._on_goaway,
+    Http2Connection._on_window_update,
+    Http2Connection._on_continuation,
+)
+_KNOWN_KINDS = len(_HANDLERS)
