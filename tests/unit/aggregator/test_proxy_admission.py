@@ -27,6 +27,7 @@ from tests.unit.aggregator.proxy_kit import (
     read_head,
     request,
 )
+from tests.unit.aggregator.test_proxy_http2 import Http2Client
 
 THINGS = "/apis/test/v1/things"
 
@@ -276,3 +277,27 @@ async def test_without_limits_nothing_is_counted(pki: PKI) -> None:
         await caller.send(PLAIN)
         await gate.reached(1)
         assert _counts(front, "apiserver_current_inflight_requests") == {}
+
+
+@on_uvloop
+async def test_streams_take_seats_like_requests(pki: PKI) -> None:
+    async with crowded(pki, max_read_only=2, user_share=100, target_bytes=100) as (gate, front, _):
+        context = pki.client_context("jo", ["h2"])
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", front.port, ssl=context, server_hostname="localhost"
+        )
+        caller = Http2Client(reader, writer)
+        first, second = caller.start("GET", THINGS), caller.start("GET", THINGS)
+        await gate.reached(2)
+        third, long = caller.start("GET", THINGS), caller.start("GET", THINGS + "?" + "a" * 100)
+        head = await caller.head(third)
+        assert (head[":status"], head["retry-after"]) == ("429", "1")
+        assert await caller.body(third) == b"Too many requests, please try again later.\n"
+        assert (await caller.head(long))[":status"] == "414"
+        gate.open.set()
+        for stream in (first, second):
+            assert await caller.body(stream) == b"ok"
+        while _counts(front, "apiserver_current_inflight_requests")["readOnly"]:
+            await asyncio.sleep(0.005)
+        assert await caller.body(caller.start("GET", THINGS)) == b"ok"
+        writer.transport.abort()
