@@ -18,11 +18,13 @@ POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n"
 
 
 @contextlib.asynccontextmanager
-async def observed(pki: PKI, handler: Handler, sinks: Sequence[Sink]) -> AsyncIterator[tuple[Proxy, Backend]]:
+async def observed(
+    pki: PKI, handler: Handler, sinks: Sequence[Sink], alpn: Sequence[str] = ("http/1.1",)
+) -> AsyncIterator[tuple[Proxy, Backend]]:
     """A proxy whose requests the sinks are told of, in front of one backend."""
     async with (
         backend(handler, pki.server_context("backend")) as upstream,
-        proxy(pki, [apiservice(upstream.port, pki.ca.pem)]) as served,
+        proxy(pki, [apiservice(upstream.port, pki.ca.pem)], alpn=alpn) as served,
     ):
         served.plane.observer = Observer(sinks)
         yield served, upstream
