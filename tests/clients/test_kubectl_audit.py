@@ -19,6 +19,8 @@ log_path = {directory}/audit.log
 path = {directory}/access.log
 [log]
 format = json
+[server]
+workers = {workers}
 """
 _POLICY = """\
 apiVersion: audit.k8s.io/v1
@@ -36,11 +38,11 @@ spec: something
 """
 
 
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+@pytest.fixture(scope="module", params=[0, 2], ids=["one-process", "two-workers"])
+def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     directory = tmp_path_factory.mktemp("audited")
     (directory / "policy.yaml").write_text(_POLICY)
-    started = LocalStack(directory, extra_settings=_SETTINGS.format(directory=directory))
+    started = LocalStack(directory, extra_settings=_SETTINGS.format(directory=directory, workers=request.param))
     try:
         started.start()
         yield started
