@@ -38,6 +38,8 @@ class Child:
         self.started = time.monotonic()
         self.metrics: Snapshot = []
         """What was heard last."""
+        self.unanswered = 0
+        """Times that it was asked whether it is there since it said anything."""
         self._told = on_message
         self._changed = on_change
         self._silent = asyncio.Event()
@@ -155,6 +157,9 @@ class Child:
 
     def _on_message(self, message: Message) -> None:
         kind = message["type"]
+        self.unanswered = 0
+        if kind == "pong":
+            return
         if kind == "ready":
             self.ready.set()
             self._changed(self)

@@ -36,7 +36,7 @@ class Part:
     def __init__(self, collectors: CollectorRegistry, orphaned: Callable[[], None] = _end_at_once) -> None:
         """`orphaned` is called when the supervisor is gone."""
         self._collectors = collectors
-        self._handlers: dict[str, Handler] = {"metrics": self._metrics, "stop": self._stop}
+        self._handlers: dict[str, Handler] = {"metrics": self._metrics, "ping": self._ping, "stop": self._stop}
         self._channel = Channel(self._on_message, orphaned)
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -75,6 +75,9 @@ class Part:
 
     def _metrics(self, _message: Message) -> None:
         self.send("metrics", families=sums.snapshot(self._collectors))
+
+    def _ping(self, _message: Message) -> None:
+        self.send("pong")
 
     def _stop(self, message: Message) -> None:
         linger: float = message.get("linger", 0.0)

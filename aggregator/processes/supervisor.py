@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from aggregator import backoffice, settings
 from aggregator.base import START_ERRORS
 from aggregator.errors import StartError
-from aggregator.processes import listening, plain, sums
+from aggregator.processes import listening, plain, pulse, sums
 from aggregator.processes.channel import Message
 from aggregator.processes.child import Child, Kind, config_arguments
 from aggregator.processes.slot import Slot
@@ -162,6 +162,7 @@ class Supervisor:
 
     async def start(self, background: Background) -> None:
         """Start the API server, which issues what certificates are missing, then the workers. StartError."""
+        background.start("pulse", pulse.watch(self._all))
         await self._begin(self.api, background)
         try:
             async with asyncio.TaskGroup() as group:

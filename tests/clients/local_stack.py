@@ -196,7 +196,7 @@ class LocalStack:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("GF_")}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [str(Path(sys.executable).parent / name), *arguments],
+                [*self._program(name), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -204,6 +204,9 @@ class LocalStack:
                 cwd=self.directory,
             )
         self._programs[name] = Running(process, log)
+
+    def _program(self, name: str) -> list[str]:
+        return [str(Path(sys.executable).parent / name)]
 
     def _example_arguments(self) -> list[str]:
         return [

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from tests.support.callers import Callers, Kubeconfig
 REMOTE = "/apis/example.grafana.app/v0alpha1/namespaces/default/dummy"
 LOCAL = "/apis/apiregistration.k8s.io/v1/apiservices"
 WORKERS = ("worker-0", "worker-1")
+IMPATIENT_SECONDS = 4.0
 
 
 class Program(LocalStack):
@@ -27,6 +29,13 @@ class Program(LocalStack):
         """Returns when all workers serve: one would be enough to be ready."""
         super().start_aggregator()
         wait_until(lambda: self.metric("aggregator_workers_ready") == len(WORKERS), seconds=30)
+
+    def stop_processes(self, *names: str) -> list[int]:
+        """Let processes hang: they neither answer nor end."""
+        pids = [self.processes()[name] for name in names]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        return pids
 
     def processes(self) -> dict[str, int]:
         """Process ids of what the supervisor runs, by name. While a worker is replaced, its name is the newer one's."""
@@ -109,3 +118,21 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+class Impatient(Program):
+    """Notices within four seconds that a process hangs, instead of eighteen."""
+
+    def _program(self, name: str) -> list[str]:
+        if name != "aggregator":
+            return super()._program(name)
+        code = "; ".join(
+            (
+                "import sys",
+                "from aggregator import cli",
+                "from aggregator.processes import pulse",
+                f"pulse.INTERVAL_SECONDS = {IMPATIENT_SECONDS / 6}",
+                "sys.exit(cli.main())",
+            )
+        )
+        return [sys.executable, "-P", "-c", code]
