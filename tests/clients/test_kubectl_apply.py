@@ -43,6 +43,19 @@ def test_prune(matrix: Matrix) -> None:
     assert matrix.names() == ["a", "other"]
 
 
+def test_prune_without_a_list_of_kinds(matrix: Matrix) -> None:
+    """kubectl then looks up kinds of Kubernetes' own (Endpoints, Job ...), and ends when a server lacks one, as this one
+    does and every server without them: what was given is applied, nothing is removed. `--prune-allowlist` is the way."""
+    documents = [matrix.document(name, labels={"set": "one"}) for name in ("a", "b")]
+    matrix.ok("apply", matrix.file(*documents))
+    changed = matrix.document("a", SECOND, labels={"set": "one"})
+    result = matrix.run("apply", "--prune", "--selector=set=one", matrix.file(changed))
+    assert (result.code, result.out) == (1, matrix.line("a", "configured"))
+    assert "error retrieving RESTMappings to prune" in result.err
+    assert 'no matches for kind "Endpoints" in version "v1"' in result.err
+    assert (matrix.value("a"), matrix.names()) == (SECOND, ["a", "b"])
+
+
 def test_diff(matrix: Matrix) -> None:
     changed = matrix.file(matrix.document("a", SECOND), name="changed.yaml")
     assert "+kind: " in matrix.run("diff", changed).out

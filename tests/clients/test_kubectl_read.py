@@ -55,6 +55,27 @@ def test_output_of_one(matrix: Matrix, arguments: list[str], expected: str) -> N
     assert " ".join(matrix.ok("get", sample.plural, "a", *arguments).split()) == " ".join(wanted.split())
 
 
+@pytest.mark.parametrize(
+    ("output", "template", "expected"),
+    [
+        (
+            "custom-columns-file",
+            "NAME          HOLDER\n.metadata.name .metadata.labels.tier\n",
+            "NAME HOLDER a front b back c back",
+        ),
+        ("jsonpath-file", "{range .items[*]}{.metadata.name}={.metadata.labels.tier} {end}", "a=front b=back c=back"),
+        ("go-template-file", "{{range .items}}{{.kind}}/{{.metadata.name}} {{end}}", "{kind}/a {kind}/b {kind}/c"),
+        ("templatefile", "{{len .items}}", "3"),
+    ],
+    ids=["custom-columns-file", "jsonpath-file", "go-template-file", "templatefile"],
+)
+def test_output_by_a_file(three: Matrix, output: str, template: str, expected: str) -> None:
+    file = three.directory / "template"
+    file.write_text(template)
+    printed = three.ok("get", three.sample.plural, f"--output={output}={file}")
+    assert " ".join(printed.split()) == expected.replace("{kind}", three.sample.kind)
+
+
 def test_output_as_documents(three: Matrix) -> None:
     plural = three.sample.plural
     found = json.loads(three.ok("get", plural, "--output=json"))
