@@ -44,8 +44,8 @@ def test_prune(matrix: Matrix) -> None:
 
 
 def test_prune_without_a_list_of_kinds(matrix: Matrix) -> None:
-    """kubectl then looks up kinds of Kubernetes' own (Endpoints, Job ...), and ends when a server lacks one, as this one
-    does and every server without them: what was given is applied, nothing is removed. `--prune-allowlist` is the way."""
+    """kubectl then looks up kinds of Kubernetes' own (Endpoints, Job ...) and ends when a server lacks one, as this one
+    does: what was given is applied, nothing is removed. `--prune-allowlist` is the way."""
     documents = [matrix.document(name, labels={"set": "one"}) for name in ("a", "b")]
     matrix.ok("apply", matrix.file(*documents))
     changed = matrix.document("a", SECOND, labels={"set": "one"})
