@@ -1,96 +1,28 @@
 """The client's half of an exchange over HTTP/1.1: how a response reaches the client, and how an exchange ends."""
 
-import asyncio
 import math
 import time
 from email.utils import formatdate
-from typing import Any, cast
+from typing import Any
 
 from aggregator.proxy import wire
-from aggregator.proxy.admission import Flow
 from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHABLE, overloaded
 from aggregator.proxy.decide import GATEWAY_TIMEOUT, Reply, text
-from aggregator.proxy.endpoint import Dial
+from aggregator.proxy.exchange_state import ExchangeState
 from aggregator.proxy.failures import CONTEXT_DEADLINE, Overloaded, describe
 from aggregator.proxy.headers import ResponseHead
-from aggregator.proxy.metrics import RouteCounters
-from aggregator.proxy.observer import Record
-from aggregator.proxy.plane import Plane, log
+from aggregator.proxy.plane import log
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
-from aggregator.proxy.target import Target
 from aggregator.proxy.upstream_conn import UpstreamConnection
 
 _FLUSH_SECONDS = 60.0
 """How long a client may take to read what is left of its last response."""
 
 
-class ClientSide:
-    """State of the exchange in progress, and its response half. `downstream` adds the request half."""
+class ClientSide(ExchangeState):
+    """The response half of an exchange. `downstream` adds the request half."""
 
-    __slots__ = (
-        "_at_line_end",
-        "_began",
-        "_chunk_out",
-        "_counters",
-        "_out",
-        "_replay",
-        "_write_blocked",
-        "audit_id",
-        "code",
-        "deadline",
-        "dial",
-        "flow",
-        "head_request",
-        "head_sent",
-        "http10",
-        "keep_alive",
-        "long_running",
-        "method",
-        "plane",
-        "record",
-        "remote",
-        "request_complete",
-        "retried",
-        "route_name",
-        "state",
-        "target",
-        "transport",
-        "upgrade",
-        "upstream",
-    )
-
-    def __init__(self, plane: Plane) -> None:
-        self.plane = plane
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.state: int = IDLE
-        self.deadline = math.inf
-        self.upstream: UpstreamConnection | None = None
-        self.dial: Dial | None = None
-        self.method = b""
-        self.target: Target | None = None
-        self.route_name = ""
-        self.audit_id = b""
-        self.head_request = False
-        self.request_complete = False
-        self.upgrade = False
-        self.long_running = False
-        self.keep_alive = True
-        self.http10 = False
-        self.head_sent = False
-        self.retried = False
-        self.remote = False
-        self.code = 0
-        self.flow: Flow | None = None
-        """Where the exchange has its seat, if it needs one."""
-        self.record: Record | None = None
-        """What an observer knows of the exchange; None without one."""
-        self._replay: bytes | None = None
-        self._counters: RouteCounters | None = None
-        self._began = 0.0
-        self._chunk_out = False
-        self._at_line_end = False
-        self._write_blocked = False
-        self._out: list[bytes] = []
+    __slots__ = ()
 
     # Exchange: called by the upstream connection
 

@@ -1,19 +1,18 @@
 """The request half of an exchange over HTTP/1.1: from a request's head to an upstream connection, and its body."""
 
 import time
-from collections import deque
 from math import inf
 
 from aggregator.proxy import wire
 from aggregator.proxy.answers import too_many_requests
 from aggregator.proxy.balancer import Upstream
-from aggregator.proxy.client_side import ClientSide
-from aggregator.proxy.decide import NOBODY, Forward, Identity, Reply, text
+from aggregator.proxy.decide import Forward, Reply, text
 from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.observer import Record
 from aggregator.proxy.oversize import BODY_TOO_SLOW, body_too_large, head_refusal
 from aggregator.proxy.pending import Pending
-from aggregator.proxy.plane import Plan, Plane, seconds_allowed
+from aggregator.proxy.plane import Plan, seconds_allowed
+from aggregator.proxy.request_state import RequestState
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE
 from apimachinery.authorization import Undecided
 
@@ -22,66 +21,10 @@ REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 METHOD_REFUSED = text(405, "405 Method Not Allowed", close=True)
 
 
-class RequestSide(ClientSide):
+class RequestSide(RequestState):
     """Decides about requests and sends them on. `downstream` adds the parser."""
 
-    __slots__ = (
-        "_block",
-        "_certificate",
-        "_chunk_in",
-        "_drained",
-        "_early",
-        "_end",
-        "_forwarded_for",
-        "_identity",
-        "_identity_until",
-        "_peer",
-        "_per_request_identity",
-        "_queue",
-        "_read_paused",
-        "_received",
-        "_received_before",
-        "_to_upstream",
-        "_undecided",
-        "_undecided_upgrade",
-        "_upstream_full",
-    )
-
-    def __init__(self, plane: Plane) -> None:
-        super().__init__(plane)
-        self._queue: deque[Pending] = deque()
-        self._to_upstream: list[bytes] = []
-        self._early: list[bytes] = []
-        self._block = b""
-        self._chunk_in = False
-        self._drained = 0
-        self._read_paused = False
-        self._received = 0
-        self._received_before = 0
-        """Bytes of the request's body: all, and those that had been there when the pace was looked at last."""
-        self._end = inf
-        """The deadline of the exchange once its request is complete."""
-        self._upstream_full = False
-        self._peer = b""
-        self._forwarded_for = b""
-        self._certificate: bytes | None = None
-        self._identity: Identity = NOBODY
-        self._identity_until = 0.0
-        self._per_request_identity = False
-        self._undecided: Undecided | None = None
-        """What the request at the head of the queue waits for; the connection counts as busy meanwhile."""
-        self._undecided_upgrade = False
-
-    def forget_identity(self) -> None:
-        """Judge the certificate anew with the next request."""
-        self._identity_until = 0.0
-
-    def _identity_at(self, now: float) -> Identity:
-        """Who the connection's certificate says it is; looked at again now and then, since certificates expire."""
-        if now >= self._identity_until:
-            self._identity = self.plane.connection_identity(self._certificate, now)
-            self._identity_until = now + self.plane.limits.identity_seconds
-        return self._identity
+    __slots__ = ()
 
     def _begin_plain(self, plan: Plan, lines: list[bytes], now: float) -> None:
         """Forward a request that has neither body nor anything else special; `lines` are passed on as they are."""
