@@ -102,7 +102,10 @@ class _App:
         except status.APIError as error:
             response = respond.failure(exchange.asked, error)
             if error.code >= 500:
-                log.warning("request failed", audit_id=exchange.audit_id, code=error.code, error=error.message)
+                # Others than internal errors answer what was asked, such as a malformed resourceVersion: no client may
+                # fill the log.
+                tell = log.warning if error.reason == "InternalError" else log.debug
+                tell("request failed", audit_id=exchange.audit_id, code=error.code, error=error.message)
         except ClientDisconnect:
             # An upload broke off: nobody is left to be told, and nothing of ours has failed.
             raise AbortResponse from None
