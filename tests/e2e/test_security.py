@@ -37,6 +37,13 @@ def test_the_example_server_refuses_who_is_not_the_aggregator(stack: Stack) -> N
     assert stack.run("exec", "-T", "aggregator", "python3", "-c", script).stdout.strip() in {"401", "403"}
 
 
+def test_servers_behind_learn_whom_to_believe(stack: Stack, kubectl: Kubectl) -> None:
+    data = kubectl.json("get", "configmap", "extension-apiserver-authentication", "--namespace=kube-system")["data"]
+    assert data["requestheader-client-ca-file"].strip() == stack.pki_file("front-proxy-ca.crt").strip()
+    assert data["client-ca-file"].strip() == stack.pki_file("client-ca.crt").strip()
+    assert data["requestheader-allowed-names"] == '["aggregator"]'
+
+
 def test_no_secret_reaches_the_logs(stack: Stack, kubectl: Kubectl) -> None:
     body, token = "body-3f0c2d5e", "token-9a1b7c44"
     document = {
