@@ -62,6 +62,8 @@ def build(
 def _limits(settings: Settings) -> Limits:
     wanted = settings.limits
     return Limits(
+        connections=wanted.max_connections,
+        address_connections=wanted.max_connections_per_address,
         max_read_only=wanted.max_requests_inflight,
         max_mutating=wanted.max_mutating_requests_inflight,
         user_share=wanted.user_share_percent,

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
+    connections: int = 20_000
+    """Most connections of clients, handshakes in progress included; further ones are closed. 0 is no limit, here and
+    where it is said below."""
+    address_connections: int = 0
+    """The same per client address. Off: behind one address there may be many clients."""
     head_bytes: int = 1024 * 1024
     """Largest head. A larger one of a client is answered 431, of a backend 503."""
     head_fields: int = 256

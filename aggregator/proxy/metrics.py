@@ -57,6 +57,8 @@ class ProxyMetrics(Collector):
         self.in_flight = 0
         self.long_running = 0
         self.routes: dict[str, RouteCounters] = {}
+        self.refused_connections = {"total": 0, "address": 0}
+        """Connections of clients that were closed at once, by the limit that was reached."""
         self.downstream_connections: Callable[[], int] = int
         self.upstream_connections: Callable[[], int] = int
         self.seats: tuple[tuple[str, Seats], ...] = ()
@@ -126,6 +128,14 @@ class ProxyMetrics(Collector):
         connections.add_metric(("downstream",), self.downstream_connections())
         connections.add_metric(("upstream",), self.upstream_connections())
         yield connections
+        refused = CounterMetricFamily(
+            "aggregator_proxy_refused_connections",
+            "Connections of clients that were closed at once, by the limit that was reached.",
+            labels=("reason",),
+        )
+        for reason, count in self.refused_connections.items():
+            refused.add_metric((reason,), count)
+        yield refused
         yield from self._upstreams()
         terminations = CounterMetricFamily(
             "apiserver_request_terminations",

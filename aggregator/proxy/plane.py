@@ -6,6 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from aggregator.proxy import wire
+from aggregator.proxy.addresses import Addresses
 from aggregator.proxy.admission import Admission, Flow
 from aggregator.proxy.balancer import Upstream
 from aggregator.proxy.decide import REFUSED, Forward, Identity, Reply, decide, identity_of, text
@@ -172,6 +173,7 @@ class Plane:
         self.plans: dict[tuple[Identity, bytes], Plan] = {}
         self.audit_ids = AuditIds()
         self.connections: set[ClientConnection] = set()
+        self.addresses = Addresses(limits.address_connections)
         self.unread: set[ClientConnection] = set()
         """Those whose clients do not read, as far as it is known."""
         self.on_unreachable: Callable[[str], None] = _nothing
@@ -301,3 +303,4 @@ class Plane:
     def forget(self, connection: ClientConnection) -> None:
         self.connections.discard(connection)
         self.unread.discard(connection)
+        self.addresses.leave(connection)

@@ -7,11 +7,10 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from aggregator.proxy.downstream import DownstreamConnection
+from aggregator.proxy.door import Door
 from aggregator.proxy.headers import HeaderRules
-from aggregator.proxy.http2_connection import Http2Connection
 from aggregator.proxy.learner import Learner
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.metrics import ProxyMetrics
@@ -69,6 +68,7 @@ class Proxy:
             metrics=self.metrics,
             limits=limits,
         )
+        self.door = Door(self.plane)
         if on_unreachable is not None:
             self.plane.on_unreachable = on_unreachable
         self.metrics.downstream_connections = self._connection_count
@@ -97,7 +97,7 @@ class Proxy:
                 listener = await self.listen(sock)
             else:
                 listener = await loop.create_server(
-                    self._accept, host, port, reuse_port=reuse_port, **self._listener_options()
+                    self.door.accept, host, port, reuse_port=reuse_port, **self._listener_options()
                 )
                 self._listeners.append(listener)
         except OSError as error:
@@ -110,7 +110,7 @@ class Proxy:
     async def listen(self, sock: socket.socket) -> asyncio.Server:
         """Accept on a bound socket, too, until the result is closed or the proxy stops. OSError."""
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(self._accept, sock=sock, **self._listener_options())
+        listener = await loop.create_server(self.door.accept, sock=sock, **self._listener_options())
         self._listeners = [*(known for known in self._listeners if known.is_serving()), listener]
         return listener
 
@@ -182,9 +182,6 @@ class Proxy:
         # Aborted transports report their end on the next turns of the loop.
         await asyncio.sleep(0)
 
-    def _accept(self) -> asyncio.Protocol:
-        return _Front(self.plane)
-
     def _connection_count(self) -> int:
         return len(self.plane.connections)
 
@@ -207,18 +204,3 @@ async def _until(done: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not done() and time.monotonic() < deadline:
         await asyncio.sleep(_POLL_SECONDS)
-
-
-class _Front(DownstreamConnection):
-    """A client connection whose protocol ALPN has chosen: HTTP/1.1 stays here, HTTP/2 is handed over."""
-
-    __slots__ = ()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        tls = transport.get_extra_info("ssl_object")
-        if tls is not None and tls.selected_alpn_protocol() == "h2":
-            connection = Http2Connection(self.plane)
-            cast(asyncio.Transport, transport).set_protocol(connection)
-            connection.connection_made(transport)
-            return
-        super().connection_made(transport)

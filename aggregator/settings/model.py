@@ -96,6 +96,12 @@ class Server:
 class ClientLimits:
     """What clients may ask of one proxy process; 0 turns a limit off."""
 
+    max_connections: Annotated[int, Parser(values.integer(0, 1_000_000))]
+    """Open connections. Default 20000: beyond what one process serves well, and a bound of its memory."""
+
+    max_connections_per_address: Annotated[int, Parser(values.integer(0, 1_000_000))]
+    """The same from one address. Default 0, off: all clients may come from one load balancer or gateway."""
+
     max_requests_inflight: Annotated[int, Parser(values.integer(0, 1_000_000))]
     """Reading requests in progress, without those of system:masters and long-running ones. Default 400 as upstream."""
 

@@ -42,6 +42,8 @@ def test_defaults(tmp_path: Path) -> None:
             shutdown_grace_seconds=8,
         ),
         limits=model.ClientLimits(
+            max_connections=20000,
+            max_connections_per_address=0,
             max_requests_inflight=400,
             max_mutating_requests_inflight=200,
             user_share_percent=75,
