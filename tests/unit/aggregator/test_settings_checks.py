@@ -151,6 +151,7 @@ def test_the_sample_custom_ini_after_the_openssl_script(pki: Path, tmp_path: Pat
     for kind in ("crt", "key"):
         (made / f"client.{kind}").write_bytes((pki / f"front-proxy-client.{kind}").read_bytes())
         (made / f"client.{kind}").chmod(0o600)
+    (made / "ca.crt").write_bytes((pki / "front-proxy-ca.crt").read_bytes())
     loaded = settings.load(REPOSITORY / "conf" / "custom.ini", {})
     assert loaded.warnings == ()
     assert loaded.settings.feature_toggles.ensure_kubectl_access
