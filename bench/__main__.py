@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_BENCHMARKS = ("proxy", "workers", "machinery", "discovery")
+_BENCHMARKS = ("proxy", "workers", "machinery", "discovery", "outage")
 
 
 def main() -> int:
