@@ -25,7 +25,7 @@ SOAKED = tests/unit/apiserver/storage/test_storage_crashes.py tests/unit/apiserv
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
-.PHONY: help venv up down dev run test unit clients e2e soak lint fmt bench lock clean
+.PHONY: help venv up down dev run test unit clients e2e soak lint audit fmt bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,16 @@ lint: $(STAMP) ## ruff, mypy, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Its tool has an environment of its own: it would double what the developers' one holds.
+AUDIT = $(VENV)/audit
+
+$(AUDIT)/bin/pip-audit: requirements-audit.lock | $(STAMP)
+	-$(PYTHON) -m venv $(AUDIT) && timeout 120 $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --require-hashes -r requirements-audit.lock && touch $@
+
+audit: $(AUDIT)/bin/pip-audit ## known vulnerabilities in requirements.lock; needs the network, says so when there is none
+	$(BIN)/python hack/audit.py $(AUDIT)/bin/pip-audit
+
 fmt: $(STAMP) ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -83,6 +93,7 @@ lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 	$(UV_COMPILE) --upgrade pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  | $(UV_COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock
+	echo pip-audit | $(UV_COMPILE) --upgrade - --output-file requirements-audit.lock
 
 clean: ## remove the virtual environment, caches and build results (data/ stays)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
