@@ -1,8 +1,9 @@
-"""What servers that are down cost the users of all the others: `python -m bench.outage [--rounds 15]`.
+"""What servers that are down cost the users of all the others: `python -m bench.outage [--rounds 60]`.
 
 Two aggregators with twenty aggregated servers each run side by side; behind one of them a server hangs (accepts, reads
 and never answers) and one refuses connections. kubectl with cold caches asks both in turn, so that whatever else the
 machine does falls on both alike: at once after the servers broke, and again when the APIServices are unavailable.
+Fewer than some sixty rounds do not tell 10 % from noise on a machine that does other things as well.
 """
 
 import argparse
@@ -106,7 +107,7 @@ def _figure(command: str, without: list[float], with_broken: list[float]) -> Fig
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--rounds", type=int, default=15, help="how often each command is run against each aggregator, twice"
+        "--rounds", type=int, default=60, help="how often each command is run against each aggregator, twice"
     )
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
