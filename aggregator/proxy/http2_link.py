@@ -173,13 +173,17 @@ class Http2Link:
 
     def resume_writing(self) -> None:
         self.write_blocked = False
-        self.plane.unread.discard(self)
         if not self.closed:
             self.transport.resume_reading()
             self._pump()
 
     def unread(self, now: float) -> None:
         """The client does not read: no harm as long as nothing but watches waits for it."""
+        if not self.write_blocked:
+            waiting = [stream.unread(now) for stream in list(self.streams.values())]
+            if not any(waiting):
+                self.plane.unread.discard(self)
+            return
         may_wait = all(stream.long_running for stream in self.streams.values())
         if not may_wait and 0 < self.plane.limits.write_seconds < now - self._blocked_at:
             self.abort()

@@ -1,12 +1,13 @@
 """The response of an HTTP/2 stream: the client's half of an exchange, as frames."""
 
+import time
 from typing import TYPE_CHECKING
 
 from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.answers import CLIENT_CLOSED
-from aggregator.proxy.client_side import ClientSide
 from aggregator.proxy.headers import ResponseHead
 from aggregator.proxy.http2_hpack import encode_line, encode_name, encode_status, encode_value
+from aggregator.proxy.paced import PacedBody
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _CACHE_CONTROL = encode_line(b"cache-control: no-cache, private")
 _CONTENT_LENGTH = encode_name(b"content-length")
 
 
-class Http2Response(ClientSide):
+class Http2Response(PacedBody):
     """State of one stream, and its response half. `http2_stream` adds the request half.
 
     In state DRAINING only the rest of a complete response is left to be sent.
@@ -34,6 +35,7 @@ class Http2Response(ClientSide):
         "_head",
         "_held",
         "_held_at",
+        "_held_since",
         "_trailers",
         "connection",
         "ident",
@@ -54,6 +56,8 @@ class Http2Response(ClientSide):
         self._held = b""
         """What of the response's body waits for the client, from `_held_at` on."""
         self._held_at = 0
+        self._held_since = 0.0
+        """When the client took something last, while something waits for it."""
         self._ended = False
         self._trailers = b""
 
@@ -142,6 +146,9 @@ class Http2Response(ClientSide):
 
     def _push_part(self, held: bytes, at: int, room: int) -> None:
         connection = self.connection
+        if room or not self._held:
+            self._held_since = time.monotonic()
+            connection.plane.unread.add(connection)
         if room:
             self.window -= room
             connection.window -= room
@@ -164,6 +171,16 @@ class Http2Response(ClientSide):
             self.push()
             if self.state == DRAINING and not self._held:
                 self.connection.ended(self)
+
+    def unread(self, now: float) -> bool:
+        """Break the stream off if its client has taken nothing for too long; whether something waits for it."""
+        if not self._held:
+            return False
+        if not self.long_running and 0 < self.plane.limits.write_seconds < now - self._held_since:
+            self._log_failure("response broken off", "the client does not read")
+            self.reset(frames.CANCEL)
+            return False
+        return True
 
     # Ends
 

@@ -13,7 +13,7 @@ from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.http2_request import Http2Request
 from aggregator.proxy.http2_response import Http2Response
 from aggregator.proxy.observer import Record
-from aggregator.proxy.oversize import body_too_large, head_refusal
+from aggregator.proxy.oversize import head_refusal
 from aggregator.proxy.plane import Plan, seconds_allowed
 from aggregator.proxy.request_side import METHOD_REFUSED, METHODS, REPLAYABLE
 from aggregator.proxy.states import ACTIVE, CLOSED
@@ -31,7 +31,6 @@ class Http2Stream(Http2Response):
     """Serves one request."""
 
     __slots__ = (
-        "_body_received",
         "_chunk_in",
         "_content_length",
         "_owed",
@@ -53,7 +52,6 @@ class Http2Stream(Http2Response):
         """Set while the decision is waited for."""
         self._undecided: Undecided | None = None
         self._content_length = -1
-        self._body_received = 0
         self._chunk_in = False
         self._to_upstream: list[bytes] = []
         self._upstream_full = False
@@ -126,7 +124,8 @@ class Http2Stream(Http2Response):
         self.method = method
         self.head_request = method == b"HEAD"
         self.route_name = "local"
-        self._expire_at(now + 60.0)
+        self._end = now + 60.0
+        self._expire_at(self._end)
         self.plane.metrics.in_flight += 1
         self._counters = self.plane.metrics.route("local")
 
@@ -207,14 +206,17 @@ class Http2Stream(Http2Response):
             self.deadline = inf
         else:
             self._expire_at(self._began + seconds_allowed(forward))
+        self._end = self.deadline
         # A body that came while the decision was waited for is behind the head, framed below.
         early = b"".join(self._to_upstream)
         self._to_upstream.clear()
-        bodyless = self.remote_closed and not self._body_received
+        bodyless = self.remote_closed and not self._received
         if not bodyless and head.content_length < 0:
             self._chunk_in = head.chunked = True
         self._content_length = head.content_length
         self.request_complete = bodyless or head.content_length == 0
+        if not self.request_complete:
+            self._pace_from(time.monotonic())
         block = wire.request_head(
             request.method,
             request.target,
@@ -248,13 +250,13 @@ class Http2Stream(Http2Response):
         self._owed += size
         if self._receivable < 0:
             return frames.FLOW_CONTROL_ERROR
-        self._body_received += len(payload)
+        self._received += len(payload)
         self.remote_closed = end
         wanted = self.declared_length
-        if wanted >= 0 and (self._body_received > wanted or (end and self._body_received < wanted)):
+        if wanted >= 0 and (self._received > wanted or (end and self._received < wanted)):
             return frames.PROTOCOL_ERROR
         if self.state == ACTIVE and not self.request_complete:
-            if 0 < self.plane.limits.body_bytes < self._body_received:
+            if 0 < self.plane.limits.body_bytes < self._received:
                 self._body_too_large()
                 return 0
             if payload:
@@ -263,14 +265,6 @@ class Http2Stream(Http2Response):
                 self._end_request(b"")
         return 0
 
-    def _body_too_large(self) -> None:
-        """More of the body has come than may be."""
-        if self.head_sent:
-            self._log_failure("response broken off", "the request body is too large")
-            self.abort()
-        else:
-            self.reply(body_too_large(self.plane.limits))
-
     @property
     def declared_length(self) -> int:
         return self._request.content_length if self._request is not None else self._content_length
@@ -278,7 +272,7 @@ class Http2Stream(Http2Response):
     def trailers(self, fields: Headers) -> int:
         """The end of the request. The code of the error that it is, or 0."""
         self.remote_closed = True
-        if self._body_received < self.declared_length:
+        if self._received < self.declared_length:
             return frames.PROTOCOL_ERROR
         if self.state == ACTIVE and not self.request_complete and self._request is None:
             self._end_request(self.plane.rules.trailers(fields))
@@ -293,13 +287,20 @@ class Http2Stream(Http2Response):
         else:
             self._to_upstream.append(payload)
             # The upstream may answer as soon as it has all that was declared, before the stream's end comes.
-            if self._request is None and self._body_received == self._content_length:
-                self.request_complete = True
+            if self._request is None and self._received == self._content_length:
+                self._request_ended()
 
     def _end_request(self, trailers: bytes) -> None:
         if self._chunk_in:
             self._to_upstream.append(b"0\r\n%b\r\n" % trailers)
+        self._request_ended()
+
+    def _request_ended(self) -> None:
         self.request_complete = True
+        self.deadline = self._end
+
+    def _held_back(self) -> bool:
+        return self._upstream_full or self.upstream is None or self._receivable <= 0 or self.connection.write_blocked
 
     def send_upstream(self) -> None:
         """Write what has been collected, and let the client send more."""
@@ -326,6 +327,7 @@ class Http2Stream(Http2Response):
             self._to_upstream = [self._replay]
         self._upstream_full = False
         self.send_upstream()
+        self._pace_anew()
 
     def upstream_full(self) -> None:
         self._upstream_full = True
@@ -333,6 +335,7 @@ class Http2Stream(Http2Response):
     def upstream_ready(self) -> None:
         self._upstream_full = False
         self._credit()
+        self._pace_anew()
 
     def _forget_request(self) -> None:
         self._request = None

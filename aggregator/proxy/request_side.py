@@ -9,7 +9,7 @@ from aggregator.proxy.balancer import Upstream
 from aggregator.proxy.decide import Forward, Reply, text
 from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.observer import Record
-from aggregator.proxy.oversize import BODY_TOO_SLOW, body_too_large, head_refusal
+from aggregator.proxy.oversize import head_refusal
 from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plan, seconds_allowed
 from aggregator.proxy.request_state import RequestState
@@ -162,30 +162,13 @@ class RequestSide(RequestState):
     def expired(self) -> None:
         if self.state == ACTIVE and self._undecided is not None:
             self._undecided = None
+            self._end = self.deadline
             self.request_complete = self._queue.popleft().complete
             self.keep_alive = self.keep_alive and not self._undecided_upgrade
-        elif self.state == ACTIVE and not self.request_complete and self.deadline < self._end:
-            self._look_at_pace()
-            return
         super().expired()
 
-    def _look_at_pace(self) -> None:
-        """Part of a request body's time is over: go on if it arrives at a decent pace, or if it cannot."""
-        limits = self.plane.limits
-        came = self._received - self._received_before
-        if self._read_paused or came >= limits.body_rate * limits.body_window_seconds:
-            self._pace_from(time.monotonic())
-        elif self.head_sent:
-            self._log_failure("response broken off", "the request body arrives too slowly")
-            self.abort()
-        else:
-            self.reply(BODY_TOO_SLOW)
-
-    def _pace_from(self, now: float) -> None:
-        limits = self.plane.limits
-        self._received_before = self._received
-        if limits.body_rate and not self.long_running:
-            self.deadline = min(self._end, now + limits.body_window_seconds)
+    def _held_back(self) -> bool:
+        return self._read_paused
 
     def _start(self, method: bytes, keep_alive: bool, http10: bool) -> None:
         self.state = ACTIVE
@@ -275,14 +258,6 @@ class RequestSide(RequestState):
             if self._drained > self.plane.limits.linger_bytes and self.state == DRAINING:
                 self._close()
 
-    def _body_too_large(self) -> None:
-        """More of the body has come than may be."""
-        if self.head_sent:
-            self._log_failure("response broken off", "the request body is too large")
-            self.abort()
-        else:
-            self.reply(body_too_large(self.plane.limits))
-
     def _body_dropped(self) -> None:
         """The rest of a request whose response is complete has been read."""
         self.request_complete = True
@@ -315,6 +290,7 @@ class RequestSide(RequestState):
             self._to_upstream = [self._block]
         self._send_upstream()
         self._update_reading()
+        self._pace_anew()
 
     # Exchange: backpressure from the upstream
 
@@ -325,6 +301,7 @@ class RequestSide(RequestState):
     def upstream_ready(self) -> None:
         self._upstream_full = False
         self._update_reading()
+        self._pace_anew()
 
     def _update_reading(self) -> None:
         """Read from the client exactly when what it sends has somewhere to go."""

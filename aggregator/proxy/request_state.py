@@ -1,16 +1,15 @@
 """What is known of the request in progress on an HTTP/1.1 connection, and of whom the connection belongs to."""
 
 from collections import deque
-from math import inf
 
-from aggregator.proxy.client_side import ClientSide
 from aggregator.proxy.decide import NOBODY, Identity
+from aggregator.proxy.paced import PacedBody
 from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plane
 from apimachinery.authorization import Undecided
 
 
-class RequestState(ClientSide):
+class RequestState(PacedBody):
     """The attributes of `request_side`, and the identity of the connection."""
 
     __slots__ = (
@@ -19,7 +18,6 @@ class RequestState(ClientSide):
         "_chunk_in",
         "_drained",
         "_early",
-        "_end",
         "_forwarded_for",
         "_identity",
         "_identity_until",
@@ -27,8 +25,6 @@ class RequestState(ClientSide):
         "_per_request_identity",
         "_queue",
         "_read_paused",
-        "_received",
-        "_received_before",
         "_to_upstream",
         "_undecided",
         "_undecided_upgrade",
@@ -44,11 +40,6 @@ class RequestState(ClientSide):
         self._chunk_in = False
         self._drained = 0
         self._read_paused = False
-        self._received = 0
-        self._received_before = 0
-        """Bytes of the request's body: all, and those that had been there when the pace was looked at last."""
-        self._end = inf
-        """The deadline of the exchange once its request is complete."""
         self._upstream_full = False
         self._peer = b""
         self._forwarded_for = b""
