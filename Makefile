@@ -51,13 +51,14 @@ run: $(STAMP) ## run the aggregator alone: make run CONFIG=conf/custom.ini
 	@$(BIN)/aggregator serve --config $(CONFIG)
 
 test: $(STAMP) ## unit, client and end-to-end tests (needs Docker and kubectl)
-	$(BIN)/pytest tests/unit tests/clients tests/outage tests/workers tests/e2e $(ARGS)
+	$(BIN)/pytest tests/unit tests/soak tests/clients tests/outage tests/workers tests/e2e $(ARGS)
 
 clients: $(STAMP) ## real clients against the real programs on this host: kubectl, the Python clients (needs kubectl)
 	$(BIN)/pytest tests/clients tests/outage tests/workers $(ARGS)
 
-soak: $(STAMP) ## the property, crash and fuzz tests with a long budget
+soak: $(STAMP) ## property, crash, fuzz and load tests with a long budget: hours
 	SOAK=$${SOAK:-50} $(BIN)/pytest -q $(SOAKED) $(ARGS)
+	SOAK_SECONDS=$${SOAK_SECONDS:-1800} FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/pytest -q tests/soak $(ARGS)
 
 unit: $(STAMP) ## unit tests only
 	$(BIN)/pytest tests/unit $(ARGS)

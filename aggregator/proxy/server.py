@@ -1,6 +1,7 @@
 """The proxy as a whole: listener, coarse timer, start and orderly stop."""
 
 import asyncio
+import itertools
 import logging
 import socket
 import ssl
@@ -19,6 +20,7 @@ from aggregator.proxy.pool import Pools
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery.authorization import Authorizer, Policy
 from apimachinery.identity import RequestHeaderNames
+from apiserver import memory
 from apiserver.auth.tokens import Tokens
 from apiserver.client import ListWatch
 from apiserver.serving import ListenError, why
@@ -26,6 +28,7 @@ from apiserver.serving import ListenError, why
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+_SWEEPS_TO_TRIM = 10
 
 
 class Proxy:
@@ -188,7 +191,7 @@ class Proxy:
     async def _sweep(self) -> None:
         """The one timer behind every deadline of every connection."""
         plane = self.plane
-        while True:
+        for sweep in itertools.count(1):
             await asyncio.sleep(plane.limits.sweep_seconds)
             now = time.monotonic()
             for connection in [item for item in plane.connections if item.deadline < now]:
@@ -197,6 +200,8 @@ class Proxy:
                 connection.unread(now)
             plane.pools.sweep(self.metrics)
             plane.debug = log.enabled(logging.DEBUG)
+            if sweep % _SWEEPS_TO_TRIM == 0:
+                memory.give_back()
 
 
 async def _until(done: Callable[[], bool], seconds: float) -> None:
