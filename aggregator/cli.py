@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,6 +93,7 @@ def _serve(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     log = logs.get("settings")
     for warning in loaded.warnings:
         log.warning(warning)
+    _allow_files()
     if configured.server.workers:
         from aggregator.processes import supervisor
 
@@ -106,6 +109,13 @@ def _serve(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         _fail(str(error))
         return 1
     return 0
+
+
+def _allow_files() -> None:
+    """Raise the soft limit of open files to the hard one, as Go programs do; the processes of `serve` inherit it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS takes no limit at all for a hard one only
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _process(options: argparse.Namespace, environment: Mapping[str, str]) -> int:

@@ -6,7 +6,6 @@ and the seed (FUZZ_SEED) of the run.
 """
 
 import asyncio
-import contextlib
 import random
 import re
 import ssl
@@ -18,11 +17,10 @@ from pathlib import Path
 import h11
 
 from tests.soak import mutate
-from tests.soak.process import flat, seconds, served
+from tests.soak.campaign import campaign
 from tests.soak.recording import Recording
-from tests.unit.aggregator.proxy_kit import PKI, backend, request
+from tests.unit.aggregator.proxy_kit import request
 
-WORKERS = 24
 ANSWER_SECONDS = 6.0
 """Beyond every deadline of the proxy for a head or a connection without one."""
 EXPECTED = {100, 101, 200, 400, 401, 403, 404, 405, 408, 413, 414, 431, 501, 503, 505}
@@ -87,10 +85,12 @@ def statuses(answer: bytes) -> list[int]:
 class Fuzz:
     """One worker: a backend of its own, one connection at a time."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, group: str, recording: Recording, seed: str) -> None:
-        self.counted: Counter[int] = Counter()
+    def __init__(
+        self, port: int, context: ssl.SSLContext, group: str, recording: Recording, chance: random.Random
+    ) -> None:
+        self.counted: Counter[str] = Counter()
         self._port, self._context, self._group, self._recording = port, context, group.encode(), recording
-        self._chance = random.Random(seed)
+        self._chance = chance
         self._number = 0
 
     async def run(self, until: float) -> None:
@@ -117,7 +117,7 @@ class Fuzz:
             codes = statuses(answer or b"")
         except ValueError as error:
             raise AssertionError(f"no HTTP: {error}\n{told()}") from error
-        self.counted.update(codes or [0])
+        self.counted.update(map(str, codes or [0]))
         assert EXPECTED.issuperset(codes), told()
         if expected.malformed and not expected.requests:
             assert seen == [], f"malformed, and yet it arrived\n{told()}"
@@ -162,29 +162,6 @@ class Fuzz:
 
 
 async def test_http1_front(tmp_path: Path) -> None:
-    budget = seconds("FUZZ_SECONDS", 6)
-    seed = int(seconds("FUZZ_SEED", random.randrange(1 << 30)))
-    print(f"FUZZ_SEED={seed}")  # noqa: T201 - shown when the test fails
-    pki = PKI.make(tmp_path)
-    groups = [f"fuzz{number}" for number in range(WORKERS)]
-    recordings = {group: Recording(group) for group in groups}
-    async with contextlib.AsyncExitStack() as stack:
-        tls = pki.server_context("backend")
-        backends = {group: await stack.enter_async_context(backend(recordings[group].serve, tls)) for group in groups}
-        proxy = await stack.enter_async_context(
-            served(tmp_path, {group: running.port for group, running in backends.items()})
-        )
-        context = pki.client_context("client")
-        workers = [Fuzz(proxy.port, context, group, recordings[group], f"{seed} {group}") for group in groups]
-        marks = []
-        for part in (budget / 3, budget * 2 / 3):
-            until = time.monotonic() + part
-            async with asyncio.TaskGroup() as tasks:
-                for worker in workers:
-                    tasks.create_task(worker.run(until))
-            marks.append(await proxy.quiet())
-        flat(*marks)
-    counted = sum((worker.counted for worker in workers), Counter[int]())
-    print(dict(counted))  # noqa: T201
-    assert counted[200] > 10
-    assert counted[400] > 10
+    counted = await campaign(tmp_path, Fuzz, workers=24, alpn="http/1.1")
+    assert counted["200"] > 10
+    assert counted["400"] > 10

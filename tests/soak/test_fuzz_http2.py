@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import contextlib
 import random
 import ssl
 import time
@@ -17,11 +16,9 @@ import h2.connection
 import h2.events
 
 from tests.soak import frames
-from tests.soak.process import flat, seconds, served
+from tests.soak.campaign import campaign
 from tests.soak.recording import Recording
-from tests.unit.aggregator.proxy_kit import PKI, backend
 
-WORKERS = 12
 ANSWER_SECONDS = 8.0
 _FINE_EVERY = 20
 
@@ -29,10 +26,12 @@ _FINE_EVERY = 20
 class Fuzz:
     """One worker: a backend of its own, one connection at a time."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, group: str, recording: Recording, seed: str) -> None:
-        self.ends: Counter[str] = Counter()
+    def __init__(
+        self, port: int, context: ssl.SSLContext, group: str, recording: Recording, chance: random.Random
+    ) -> None:
+        self.counted: Counter[str] = Counter()
         self._port, self._context, self._group, self._recording = port, context, group, recording
-        self._chance = random.Random(seed)
+        self._chance = chance
 
     async def run(self, until: float) -> None:
         number = 0
@@ -58,12 +57,12 @@ class Fuzz:
             pass
         except TimeoutError:
             # A client may close its flow control window for as long as a request may last.
-            self.ends["held open"] += 1
+            self.counted["held open"] += 1
         finally:
             writer.transport.abort()
         self._recording.expect_nothing_wrong(lambda: f"sent: {data!r}\nanswered: {answer[:500]!r}")
         self._recording.taken()
-        self.ends["answered" if b"ok" in answer else "refused" if answer else "closed"] += 1
+        self.counted["answered" if b"ok" in answer else "refused" if answer else "closed"] += 1
 
     async def _fine(self) -> None:
         """A well-formed request on a fresh connection is served whatever happened before."""
@@ -86,34 +85,11 @@ class Fuzz:
         finally:
             writer.transport.abort()
         assert body == b"ok"
-        self.ends["fine"] += 1
+        self.counted["fine"] += 1
 
 
 async def test_http2_front(tmp_path: Path) -> None:
-    budget = seconds("FUZZ_SECONDS", 6)
-    seed = int(seconds("FUZZ_SEED", random.randrange(1 << 30)))
-    print(f"FUZZ_SEED={seed}")  # noqa: T201 - shown when the test fails
-    pki = PKI.make(tmp_path)
-    groups = [f"fuzz{number}" for number in range(WORKERS)]
-    recordings = {group: Recording(group) for group in groups}
-    async with contextlib.AsyncExitStack() as stack:
-        tls = pki.server_context("backend")
-        backends = {group: await stack.enter_async_context(backend(recordings[group].serve, tls)) for group in groups}
-        proxy = await stack.enter_async_context(
-            served(tmp_path, {group: running.port for group, running in backends.items()})
-        )
-        context = pki.client_context("client", ["h2"])
-        workers = [Fuzz(proxy.port, context, group, recordings[group], f"{seed} {group}") for group in groups]
-        marks = []
-        for part in (budget / 3, budget * 2 / 3):
-            until = time.monotonic() + part
-            async with asyncio.TaskGroup() as tasks:
-                for worker in workers:
-                    tasks.create_task(worker.run(until))
-            marks.append(await proxy.quiet())
-        flat(*marks)
-    ends = sum((worker.ends for worker in workers), Counter[str]())
-    print(dict(ends))  # noqa: T201
-    assert ends["answered"] > 5
-    assert ends["refused"] > 5
-    assert ends["held open"] <= ends.total() / 10
+    counted = await campaign(tmp_path, Fuzz, workers=12, alpn="h2")
+    assert counted["answered"] > 5
+    assert counted["refused"] > 5
+    assert counted["held open"] <= counted.total() / 10

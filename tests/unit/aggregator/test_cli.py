@@ -105,3 +105,20 @@ def test_wrong_remote_services_name_file_and_line(
     assert done.returncode == 1
     assert f"{file}:" in last_line(done.stderr)
     assert fault in last_line(done.stderr)
+
+
+def test_serving_may_open_as_many_files_as_the_hard_limit_allows(environment: dict[str, str], busy_port: int) -> None:
+    script = (
+        "import resource, sys; from aggregator.cli import run; import os; run(['serve'], os.environ); "
+        "sys.stdout.write(str(resource.getrlimit(resource.RLIMIT_NOFILE)))"
+    )
+    busy = {**environment, "GF_SERVER_SECURE_PORT": str(busy_port)}
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -Sn 256; ulimit -Hn 2000; exec "$0" -c "$1"', sys.executable, script],
+        env={**os.environ, **busy},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "(2000, 2000)", done.stderr
