@@ -149,7 +149,7 @@ class ProxyMetrics(Collector):
     def _limited(self) -> Iterator[Metric]:
         """Named as the originals name them."""
         current = GaugeMetricFamily(
-            "apiserver_current_inflight_requests",
+            "aggregator_proxy_current_inflight_requests",
             "Requests in progress that count against a limit, by kind.",
             labels=("request_kind",),
         )

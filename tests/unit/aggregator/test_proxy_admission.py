@@ -201,13 +201,13 @@ async def test_a_full_proxy_says_429_and_serves_again(pki: PKI, raw: bytes, kind
         assert found.all("retry-after") == ["1"]
         assert found.all("content-type") == ["text/plain; charset=utf-8"]
         assert found.all("x-content-type-options") == ["nosniff"]
-        assert _counts(front, "apiserver_current_inflight_requests")[kind] == 2
+        assert _counts(front, "aggregator_proxy_current_inflight_requests")[kind] == 2
         assert _counts(front, "apiserver_dropped_requests") == {"mutating": 0, "readOnly": 0, kind: 1}
         gate.open.set()
         assert [(await caller.response(method)).status for caller in callers[:2]] == [200, 200]
         await callers[0].send(raw)
         assert (await callers[0].response(method)).status == 200
-        assert set(_counts(front, "apiserver_current_inflight_requests").values()) == {0}
+        assert set(_counts(front, "aggregator_proxy_current_inflight_requests").values()) == {0}
 
 
 @on_uvloop
@@ -238,7 +238,7 @@ async def test_what_is_not_counted(pki: PKI, name: str, raw: bytes) -> None:
         await other.send(raw)
         await third.send(raw)
         await gate.reached(3)
-        assert _counts(front, "apiserver_current_inflight_requests")["readOnly"] == 1
+        assert _counts(front, "aggregator_proxy_current_inflight_requests")["readOnly"] == 1
 
 
 @on_uvloop
@@ -263,7 +263,7 @@ async def test_seats_come_back_when_clients_leave_or_backends_break_off(pki: PKI
         await leaving.send(PLAIN)
         await gate.reached(1)
         leaving.close()
-        while _counts(front, "apiserver_current_inflight_requests")["readOnly"]:
+        while _counts(front, "aggregator_proxy_current_inflight_requests")["readOnly"]:
             await asyncio.sleep(0.005)
         other = await made("jo")
         await other.send(PLAIN)
@@ -276,7 +276,7 @@ async def test_without_limits_nothing_is_counted(pki: PKI) -> None:
         caller = await made("jo")
         await caller.send(PLAIN)
         await gate.reached(1)
-        assert _counts(front, "apiserver_current_inflight_requests") == {}
+        assert _counts(front, "aggregator_proxy_current_inflight_requests") == {}
 
 
 @on_uvloop
@@ -297,7 +297,7 @@ async def test_streams_take_seats_like_requests(pki: PKI) -> None:
         gate.open.set()
         for stream in (first, second):
             assert await caller.body(stream) == b"ok"
-        while _counts(front, "apiserver_current_inflight_requests")["readOnly"]:
+        while _counts(front, "aggregator_proxy_current_inflight_requests")["readOnly"]:
             await asyncio.sleep(0.005)
         assert await caller.body(caller.start("GET", THINGS)) == b"ok"
         writer.transport.abort()
