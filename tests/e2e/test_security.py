@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, wait_until
 
 RUNTIME = "/apis/example.grafana.app/v0alpha1/runtime"
 
@@ -38,10 +38,16 @@ def test_the_example_server_refuses_who_is_not_the_aggregator(stack: Stack) -> N
 
 
 def test_servers_behind_learn_whom_to_believe(stack: Stack, kubectl: Kubectl) -> None:
-    data = kubectl.json("get", "configmap", "extension-apiserver-authentication", "--namespace=kube-system")["data"]
-    assert data["requestheader-client-ca-file"].strip() == stack.pki_file("front-proxy-ca.crt").strip()
-    assert data["client-ca-file"].strip() == stack.pki_file("client-ca.crt").strip()
-    assert data["requestheader-allowed-names"] == '["aggregator"]'
+    believed = {name: stack.pki_file(f"{name}.crt").strip() for name in ("front-proxy-ca", "client-ca")}
+
+    def published() -> bool:
+        data = kubectl.json("get", "configmap", "extension-apiserver-authentication", "--namespace=kube-system")["data"]
+        assert data["requestheader-allowed-names"] == '["aggregator"]'
+        told = {"front-proxy-ca": data["requestheader-client-ca-file"], "client-ca": data["client-ca-file"]}
+        return {name: text.strip() for name, text in told.items()} == believed
+
+    # An authority that was replaced a moment ago is published with the next look at the files.
+    wait_until(published, seconds=30)
 
 
 def test_no_secret_reaches_the_logs(stack: Stack, kubectl: Kubectl) -> None:

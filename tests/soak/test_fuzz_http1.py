@@ -6,6 +6,7 @@ and the seed (FUZZ_SEED) of the run.
 """
 
 import asyncio
+import itertools
 import random
 import re
 import ssl
@@ -123,7 +124,9 @@ class Fuzz:
             assert seen == [], f"malformed, and yet it arrived\n{told()}"
             assert 200 not in codes, told()
         left = iter(expected.requests)
-        assert all(item in left for item in seen), f"read differently\n{told()}"
+        arrived = [item for item, _ in itertools.groupby(seen)]
+        self.counted["arrived twice"] += len(seen) - len(arrived)
+        assert all(item in left for item in arrived), f"read differently\n{told()}"
         if plain:
             assert codes == [200], told()
 
@@ -165,3 +168,5 @@ async def test_http1_front(tmp_path: Path) -> None:
     counted = await campaign(tmp_path, Fuzz, workers=24, alpn="http/1.1")
     assert counted["200"] > 10
     assert counted["400"] > 10
+    # A safe request may be sent again when its connection dies (ADR 0010).
+    assert counted["arrived twice"] <= counted["200"] / 100
