@@ -24,6 +24,7 @@ from tests.unit.aggregator.proxy_kit import request
 
 ANSWER_SECONDS = 6.0
 """Beyond every deadline of the proxy for a head or a connection without one."""
+SAFE = {b"GET", b"HEAD", b"OPTIONS"}
 EXPECTED = {100, 101, 200, 400, 401, 403, 404, 405, 408, 413, 414, 431, 501, 503, 505}
 
 
@@ -124,8 +125,8 @@ class Fuzz:
             assert seen == [], f"malformed, and yet it arrived\n{told()}"
             assert 200 not in codes, told()
         left = iter(expected.requests)
-        arrived = [item for item, _ in itertools.groupby(seen)]
-        self.counted["arrived twice"] += len(seen) - len(arrived)
+        # A safe request may be sent again when its connection dies (ADR 0010), any other never.
+        arrived = [item for item, same in itertools.groupby(seen) for _ in (same if item[0] not in SAFE else (item,))]
         assert all(item in left for item in arrived), f"read differently\n{told()}"
         if plain:
             assert codes == [200], told()
@@ -168,5 +169,3 @@ async def test_http1_front(tmp_path: Path) -> None:
     counted = await campaign(tmp_path, Fuzz, workers=24, alpn="http/1.1")
     assert counted["200"] > 10
     assert counted["400"] > 10
-    # A safe request may be sent again when its connection dies (ADR 0010).
-    assert counted["arrived twice"] <= counted["200"] / 100
