@@ -52,6 +52,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("aggregator", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
+    parser.add_argument("--version", action="version", version=program_version(), help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     texts = {
         "serve": "run the aggregator until SIGTERM",

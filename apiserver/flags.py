@@ -38,25 +38,52 @@ class ServerFlags:
     log_format: str
 
 
+_DEFAULT = "(default: %(default)s)"
+_NAMES = RequestHeaderNames()
+_HEADER_FLAGS = (
+    ("username-headers", "HEADERS", _NAMES.username),
+    ("uid-headers", "HEADERS", _NAMES.uid),
+    ("group-headers", "HEADERS", _NAMES.group),
+    ("extra-headers-prefix", "PREFIXES", _NAMES.extra_prefix),
+)
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     serving = parser.add_argument_group("serving")
-    serving.add_argument("--bind-address", default="127.0.0.1", metavar="ADDRESS", help="address to listen on")
-    serving.add_argument("--secure-port", type=int, default=7443, metavar="PORT", help="port to serve HTTPS on")
+    serving.add_argument(
+        "--bind-address", default="127.0.0.1", metavar="ADDRESS", help=f"address to listen on {_DEFAULT}"
+    )
+    serving.add_argument(
+        "--secure-port", type=int, default=7443, metavar="PORT", help=f"port to serve HTTPS on {_DEFAULT}"
+    )
     serving.add_argument("--tls-cert-file", type=Path, required=True, metavar="FILE", help="serving certificate (PEM)")
     serving.add_argument("--tls-private-key-file", type=Path, required=True, metavar="FILE", help="its private key")
-    serving.add_argument("--metrics-bind-address", default="127.0.0.1", metavar="ADDRESS", help="address for it")
     serving.add_argument(
-        "--metrics-port", type=int, default=0, metavar="PORT", help="plain HTTP port for metrics and health (0: none)"
+        "--metrics-bind-address",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help=f"address of the port for metrics and health {_DEFAULT}",
+    )
+    serving.add_argument(
+        "--metrics-port",
+        type=int,
+        default=0,
+        metavar="PORT",
+        help=f"plain HTTP port for metrics and health; 0 is none {_DEFAULT}",
     )
     serving.add_argument(
         "--shutdown-delay-seconds",
         type=float,
         default=0.0,
         metavar="S",
-        help="how long to serve on at the end, not ready and with connections announced to close",
+        help=f"how long to serve on at the end, not ready and with connections announced to close {_DEFAULT}",
     )
     serving.add_argument(
-        "--shutdown-grace-seconds", type=float, default=10.0, metavar="S", help="longest wait for requests at the end"
+        "--shutdown-grace-seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help=f"longest wait for requests at the end {_DEFAULT}",
     )
     identity = parser.add_argument_group("identity of callers")
     identity.add_argument(
@@ -69,10 +96,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     identity.add_argument(
         "--requestheader-allowed-names", action="append", metavar="NAMES", help="common names of them; none: any name"
     )
-    identity.add_argument("--requestheader-username-headers", action="append", metavar="HEADERS")
-    identity.add_argument("--requestheader-uid-headers", action="append", metavar="HEADERS")
-    identity.add_argument("--requestheader-group-headers", action="append", metavar="HEADERS")
-    identity.add_argument("--requestheader-extra-headers-prefix", action="append", metavar="PREFIXES")
+    for what, metavar, names in _HEADER_FLAGS:
+        identity.add_argument(
+            f"--requestheader-{what}", action="append", metavar=metavar, help=f"default: {', '.join(names).title()}"
+        )
     identity.add_argument("--client-ca-file", type=Path, metavar="FILE", help="CA of clients that come directly (PEM)")
     identity.add_argument(
         "--client-ca-crl-file", type=Path, metavar="FILE", help="revocation lists of that CA (PEM or DER)"
@@ -97,8 +124,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="switch group versions on or off, e.g. example.grafana.app/v0alpha1=true",
     )
     other.add_argument("--data-dir", type=Path, metavar="DIR", help="where objects are stored (none: in memory)")
-    other.add_argument("--log-format", choices=("logfmt", "json"), default="logfmt")
-    other.add_argument("-v", "--v", type=int, default=2, dest="verbosity", metavar="LEVEL", help="4 and more: debug")
+    other.add_argument("--log-format", choices=("logfmt", "json"), default="logfmt", help=_DEFAULT.strip("()"))
+    other.add_argument(
+        "-v",
+        "--v",
+        type=int,
+        default=2,
+        dest="verbosity",
+        metavar="LEVEL",
+        help=f"how much is logged; 4 and more: each request {_DEFAULT}",
+    )
 
 
 def parse_flags(arguments: argparse.Namespace, served: Iterable[GroupVersion]) -> ServerFlags:
@@ -114,12 +149,11 @@ def parse_flags(arguments: argparse.Namespace, served: Iterable[GroupVersion]) -
             raise FlagError(f"--{flag.replace('_', '-')}: no such file: {path}")
     if arguments.client_ca_crl_file is not None and arguments.client_ca_file is None:
         raise FlagError("--client-ca-crl-file: needs --client-ca-file")
-    defaults = RequestHeaderNames()
     names = RequestHeaderNames(
-        username=_list(arguments.requestheader_username_headers) or defaults.username,
-        uid=_list(arguments.requestheader_uid_headers) or defaults.uid,
-        group=_list(arguments.requestheader_group_headers) or defaults.group,
-        extra_prefix=_list(arguments.requestheader_extra_headers_prefix) or defaults.extra_prefix,
+        username=_list(arguments.requestheader_username_headers) or _NAMES.username,
+        uid=_list(arguments.requestheader_uid_headers) or _NAMES.uid,
+        group=_list(arguments.requestheader_group_headers) or _NAMES.group,
+        extra_prefix=_list(arguments.requestheader_extra_headers_prefix) or _NAMES.extra_prefix,
     )
     return ServerFlags(
         bind_address=arguments.bind_address,

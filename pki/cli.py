@@ -45,6 +45,7 @@ by running it again. Without a step: where the rotation stands.
 """
 _RAW = argparse.RawDescriptionHelpFormatter
 _STATUS = "status"
+_DIR = "where `aggregator-pki issue` has put the files"
 
 
 def _owner(text: str) -> Owner:
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_rotate(commands)
     _add_revoke(commands)
     show = commands.add_parser("show", help="show what expires when")
-    show.add_argument("--dir", type=Path, required=True)
+    show.add_argument("--dir", type=Path, required=True, help=_DIR)
     return parser
 
 
@@ -114,7 +115,7 @@ def _add_renew(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="make new certificates of those that are there, before they expire",
         description="Renews what is close to its end, or what is named; subjects, names and authorities stay.",
     )
-    renew.add_argument("--dir", type=Path, required=True)
+    renew.add_argument("--dir", type=Path, required=True, help=_DIR)
     chosen = renew.add_mutually_exclusive_group()
     chosen.add_argument("names", nargs="*", default=[], metavar="NAME", help="a certificate, such as aggregator")
     chosen.add_argument("--all", action="store_true", help="every certificate but those of authorities")
@@ -130,7 +131,7 @@ def _add_rotate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     rotated.add_argument("name", choices=authorities, metavar="NAME", help=", ".join(authorities))
     steps = [_STATUS, *(step.value for step in Step)]
     rotated.add_argument("step", nargs="?", default=_STATUS, choices=steps, metavar="STEP", help=", ".join(steps))
-    rotated.add_argument("--dir", type=Path, required=True)
+    rotated.add_argument("--dir", type=Path, required=True, help=_DIR)
 
 
 def _add_revoke(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -140,7 +141,7 @@ def _add_revoke(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="Writes AUTHORITY.crl beside the authority's certificate; servers that are told of the file follow "
         "it. `renew` signs lists anew before they are outdated.",
     )
-    revoke.add_argument("--dir", type=Path, required=True)
+    revoke.add_argument("--dir", type=Path, required=True, help=_DIR)
     revoke.add_argument("--authority", default="", metavar="NAME", help="TARGET is a serial number of this authority")
     revoke.add_argument("target", metavar="TARGET", help="a certificate: its name, such as admin, or a PEM file")
 

@@ -60,7 +60,7 @@ class StatusWriter:
             after = {"status": condition.status}
             if probe.became_unavailable(before, after):
                 self._metrics.count_unavailable(name, condition.reason)
-            log.info(
+            (log.info if condition.status == "True" else log.warning)(
                 "apiservice availability",
                 name=name,
                 available=condition.status,

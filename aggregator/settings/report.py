@@ -14,7 +14,7 @@ _SECRET = re.compile(r"password|passphrase|secret|token", re.IGNORECASE)
 
 
 def check_config(path: Path | None, env: Mapping[str, str]) -> tuple[int, str]:
-    """Exit status and text: 0 with the settings in effect, after any warnings; 1 with one line per problem.
+    """Exit status and text: 0 with the settings in effect, after any warnings; 2 with one line per problem.
 
     Everything that can be known without starting is looked at: values, files, key pairs, the remote services.
     """
@@ -22,10 +22,10 @@ def check_config(path: Path | None, env: Mapping[str, str]) -> tuple[int, str]:
         loaded = load(path, env)
         _check_remote_services(loaded)
     except (SettingsError, remote_services.RemoteServicesError) as error:
-        return 1, f"{error}\n"
+        return 2, f"{error}\n"
     fault = _access_fault(loaded)
     if fault:
-        return 1, f"{fault}\n"
+        return 2, f"{fault}\n"
     warnings = "".join(f"; warning: {warning}\n" for warning in loaded.warnings)
     return 0, f"{warnings}{render(loaded.values)}"
 

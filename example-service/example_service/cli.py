@@ -11,6 +11,7 @@ from apiserver.flags import FlagError, add_flags, parse_flags
 from apiserver.serving import ListenError
 from apiserver.storage.directory import DataDirectoryError
 from apiserver.tls import TLSConfigError
+from apiserver.version import program_version
 from example_service.identity import GROUP, VERSION
 
 _DESCRIPTION = """\
@@ -37,6 +38,7 @@ def _serve(arguments: Sequence[str]) -> int:
         epilog="`example-apiserver healthcheck [--metrics-port PORT]` asks a running server whether it is ready.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=program_version(), help="print the version and exit")
     add_flags(parser)
     try:
         flags = parse_flags(parser.parse_args(arguments), [GroupVersion(GROUP, VERSION)])
@@ -59,8 +61,12 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _healthcheck(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("example-apiserver healthcheck")
-    parser.add_argument("--metrics-port", type=int, default=_HEALTH_PORT, metavar="PORT", help="plain HTTP port")
+    parser = argparse.ArgumentParser(
+        "example-apiserver healthcheck", description="Ask a running server whether it is ready."
+    )
+    parser.add_argument(
+        "--metrics-port", type=int, default=_HEALTH_PORT, metavar="PORT", help="plain HTTP port (default: %(default)s)"
+    )
     return asyncio.run(_ask(parser.parse_args(arguments).metrics_port))
 
 

@@ -127,7 +127,7 @@ def test_check_config_looks_into_the_files(section: str, key: str, content: str,
     Path("f").write_text(content)
     Path("custom.ini").write_text(f"[{section}]\n{key} = f\n")
     status, text = settings.check_config(Path("custom.ini"), {})
-    assert (status, text) == (1, f"{Path.cwd()}/{fault}\n")
+    assert (status, text) == (2, f"{Path.cwd()}/{fault}\n")
     with pytest.raises(AccessError):
         access.check(load_text(f"[{section}]\n{key} = f\n").settings)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.cli import run
+from apiserver.version import program_version
 
 
 @pytest.fixture
@@ -55,7 +56,12 @@ def test_check_config_shows_settings_and_their_origin(
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["version"], {}) == 0
-    assert capsys.readouterr().out.strip()
+    version = capsys.readouterr().out
+    assert version == f"{program_version()}\n"
+    with pytest.raises(SystemExit) as ended:
+        run(["--version"], {})
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == version
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,9 +30,9 @@ def test_check_config_of_wrong_settings() -> None:
     Path("services.yaml").write_text("- group: x\n")
     env = {"GF_GRAFANA_APISERVER_REMOTE_SERVICES_FILE": "services.yaml"}
     status, text = settings.check_config(None, env)
-    assert (status, text) == (1, f"{Path.cwd()}/services.yaml:1: item 1: version: is missing\n")
+    assert (status, text) == (2, f"{Path.cwd()}/services.yaml:1: item 1: version: is missing\n")
     assert settings.check_config(None, {"GF_LOG_LEVEL": "x"}) == (
-        1,
+        2,
         "GF_LOG_LEVEL: [log] level: 'x' is not one of debug, info, warn, warning, error\n",
     )
 
