@@ -86,7 +86,7 @@ fmt: $(STAMP) ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## compare the proxy with nginx, HAProxy and Go on this machine; writes bench/RESULTS.md
+bench: $(STAMP) ## measure everything; the proxy beside nginx, HAProxy and Go goes to bench/RESULTS.md; one alone: python -m bench NAME
 	$(BIN)/python -m bench
 
 lock: $(STAMP) ## pin the newest versions that pyproject.toml allows

@@ -22,7 +22,7 @@ from bench.measure import LoadError
 from bench.stage import Options, Stage, StageError, staged
 from bench.table import Figure
 
-_FIGURES: dict[str, Callable[[Stage], Figure]] = {
+FIGURES: dict[str, Callable[[Stage], Figure]] = {
     "http1": speed.http1,
     "http2": speed.http2,
     "tail": tail.figure,
@@ -37,7 +37,7 @@ def main() -> int:
     """0 when every target that was measured is met, 1 when one is missed, 2 when this machine cannot measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="see that everything runs; the figures mean little")
-    parser.add_argument("--only", default=",".join(_FIGURES), help=f"some of {','.join(_FIGURES)}")
+    parser.add_argument("--only", default=",".join(FIGURES), help=f"some of {','.join(FIGURES)}")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--results", type=Path, help="write all figures to this file, in Markdown")
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--observe", default="", metavar="KIND", help="record requests: access, audit, trace=0.01")
     arguments = parser.parse_args()
     names = arguments.only.split(",")
-    if unknown := sorted(set(names) - set(_FIGURES)):
+    if unknown := sorted(set(names) - set(FIGURES)):
         parser.error(f"--only: no such figure: {', '.join(unknown)}")
     options = Options(
         rounds=arguments.rounds or (1 if arguments.quick else 3),
@@ -71,7 +71,7 @@ def _measure(directory: Path, options: Options, ours: Sequence[str], names: Sequ
     with staged(directory, options, ours) as stage:
         for name in names:
             try:
-                figure = _FIGURES[name](stage)
+                figure = FIGURES[name](stage)
             except (LoadError, StageError) as error:
                 lines = str(error).strip().splitlines()
                 figure = table.skipped(name, "see bench/figures", lines[0] + " … " + lines[-1])
