@@ -84,7 +84,7 @@ class Access:
         wanted = settings.authentication
         found: list[TokenAuthenticator] = []
         if wanted.token_file is not None:
-            file = WatchedFile(wanted.token_file, static_tokens.load)
+            file = WatchedFile(wanted.token_file, static_tokens.load, lambda _: self.tokens.changed())
             self._files.append(file)
             found.append(StaticTokenAuthenticator(file))
         if settings.oidc.issuer_url:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import table
-from bench.figures import bodies, bulkhead, speed, tail, watches, workers
+from bench.figures import bodies, bulkhead, speed, tail, tokens, watches, workers
 from bench.measure import LoadError
 from bench.stage import Options, Stage, StageError, staged
 from bench.table import Figure
@@ -25,6 +25,7 @@ from bench.table import Figure
 FIGURES: dict[str, Callable[[Stage], Figure]] = {
     "http1": speed.http1,
     "http2": speed.http2,
+    "tokens": tokens.figure,
     "tail": tail.figure,
     "watches": watches.figure,
     "workers": workers.figure,

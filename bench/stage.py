@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,11 +46,10 @@ class Stage:
     ports: dict[str, int] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def running(self, name: str, command: Sequence[str], port: int | None, *, core: int) -> Iterator[int]:
-        """A program pinned to a core; its process id."""
-        process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    def running(self, name: str, command: Sequence[str], port: int | None, *, core: int | None = None) -> Iterator[int]:
+        """A program pinned to a core, the proxies' unless it is said; its process id."""
+        pinned = ["taskset", "-c", str(self.proxy_core if core is None else core), *command]
+        process = subprocess.Popen(pinned, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             if port is not None:
                 _await_answer(self.directory, port, name, process)
@@ -137,6 +137,8 @@ def _await_answer(directory: Path, port: int, name: str, process: subprocess.Pop
                 if response.status == 200:
                     return
         except OSError as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code == 401:
+                return
             if time.monotonic() > deadline or process.poll() is not None:
                 raise StageError(f"{name} does not answer on port {port}: {error}") from error
         time.sleep(0.1)

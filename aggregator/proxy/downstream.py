@@ -12,9 +12,9 @@ from typing import cast
 import httptools
 
 from aggregator.proxy.answers import CLIENT_CLOSED
-from aggregator.proxy.decide import Reply, text
+from aggregator.proxy.decide import Identity, Reply, text
 from aggregator.proxy.headers import Headers
-from aggregator.proxy.lines import plain_request
+from aggregator.proxy.lines import CREDENTIALS, is_field, plain_request
 from aggregator.proxy.oversize import HEAD_TOO_LARGE
 from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plane
@@ -94,22 +94,31 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         plane = self.plane
         now = time.monotonic()
         lines = data[:-4].split(b"\r\n")
-        identity = self._identity if now < self._identity_until else self._identity_at(now)
-        if plane.reads_tokens and identity.user is None:
-            return False
-        plan = plane.plans.get((identity, lines[0]))
-        if plan is None:
-            plan = plane.plan(identity, lines[0])
-            if plan is None:
-                return False
-        del lines[0]
+        line = lines.pop(0)
         if 0 < plane.limits.head_fields < len(lines):
             return False
-        kept = plain_request(plane.lines, lines)
-        if kept is None:
+        plain = plain_request(plane.lines, lines)
+        if plain is None:
+            return False
+        kept, authorization = plain
+        identity = self._identity if now < self._identity_until else self._identity_at(now)
+        if authorization or (plane.reads_tokens and identity.user is None):
+            caller = self._caller(identity, authorization)
+            if caller is None:
+                return False
+            identity = caller
+        plan = plane.plans.get((identity, line)) or plane.plan(identity, line)
+        if plan is None:
             return False
         self._begin_plain(plan, kept, now)
         return True
+
+    def _caller(self, identity: Identity, authorization: bytes) -> Identity | None:
+        """Who makes a plain request with this line on a connection of this identity; None leaves it to the parser."""
+        plane = self.plane
+        if identity.user is None and plane.reads_tokens:
+            return plane.bearers.known(plane.bearers.digest(authorization[CREDENTIALS:]))
+        return identity if is_field(authorization) else None
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.state in (ACTIVE, TUNNEL):

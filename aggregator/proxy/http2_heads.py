@@ -135,7 +135,7 @@ class Http2Heads(Http2Link):
     def _decode(self, block: bytes) -> Http2Request:
         request = read_request(self._fields(block))
         if not 0 < self.plane.limits.head_fields < len(request.fields):
-            request.look_for_plainness(self.plane.lines)
+            request.look_for_plainness(self.plane.lines, self.plane.bearers)
         if self._lasting and len(block) <= _KNOWN_BYTES:
             known = self._known
             if len(known) >= _KNOWN_REQUESTS:

@@ -2,9 +2,10 @@
 
 import re
 
+from aggregator.proxy.bearers import Bearers
 from aggregator.proxy.headers import Headers
 from aggregator.proxy.http2_hpack import Fields
-from aggregator.proxy.lines import RequestLines, plain_request
+from aggregator.proxy.lines import CREDENTIALS, RequestLines, plain_request
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
@@ -23,7 +24,7 @@ class MalformedRequest(Exception):  # a client's fault
 class Http2Request:
     """A well-formed request without its body. Shared by all requests of a connection that look the same."""
 
-    __slots__ = ("content_length", "fields", "line", "method", "plain", "tail", "target")
+    __slots__ = ("bearer", "content_length", "fields", "line", "method", "plain", "tail", "target")
 
     def __init__(self, method: bytes, target: bytes, fields: Headers, content_length: int) -> None:
         self.method = method
@@ -37,14 +38,17 @@ class Http2Request:
         self.tail: bytes | None = None
         """The lines to forward and the end of the head, if there is nothing special among them and no body; `plain`
         are the same lines."""
+        self.bearer = b""
+        """What the credentials of a plain request are remembered by; empty when it has none."""
 
-    def look_for_plainness(self, memo: RequestLines) -> None:
+    def look_for_plainness(self, memo: RequestLines, bearers: Bearers) -> None:
         """Set `tail`, if it can be."""
         if self.method in _PLAIN_METHODS and self.content_length < 0:
-            kept = plain_request(memo, [b"%b: %b" % field for field in self.fields])
-            if kept is not None:
-                self.plain = kept
-                self.tail = b"\r\n".join((*kept, b"\r\n"))
+            found = plain_request(memo, [b"%b: %b" % field for field in self.fields])
+            if found is not None:
+                self.plain, authorization = found
+                self.tail = b"\r\n".join((*self.plain, b"\r\n"))
+                self.bearer = bearers.digest(authorization[CREDENTIALS:]) if authorization and bearers else b""
 
 
 def read_request(fields: Fields) -> Http2Request:

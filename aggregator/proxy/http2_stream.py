@@ -64,8 +64,10 @@ class Http2Stream(Http2Response):
         now = time.monotonic()
         if request.tail is not None and self.remote_closed and not connection.per_request_identity:
             identity = connection.identity_at(now)
-            if identity.user is not None or not plane.reads_tokens:
-                plan = plane.plans.get((identity, request.line)) or plane.plan(identity, request.line)
+            by_token = identity.user is None and plane.reads_tokens
+            caller = plane.bearers.known(request.bearer) if by_token else identity
+            if caller is not None:
+                plan = plane.plans.get((caller, request.line)) or plane.plan(caller, request.line)
                 if plan is not None:
                     self._begin_plain(plan, request, request.tail, now)
                     return

@@ -9,7 +9,9 @@ import re
 
 from aggregator.proxy.headers import Fate, HeaderRules, response_fate
 
-PASS, DROP, HOST, CACHE_CONTROL, SLOW = 0, 1, 2, 3, 4
+PASS, DROP, HOST, CACHE_CONTROL, SLOW, AUTHORIZATION = 0, 1, 2, 3, 4, 5
+CREDENTIALS = len(b"authorization:")
+"""Where the value begins in a line of that name."""
 LENGTH = 16
 """A Content-Length of n is reported as LENGTH + n."""
 
@@ -21,7 +23,7 @@ _LENGTH = re.compile(rb"(?i:content-length): ?([0-9]{1,15})")
 _KEEP_ALIVE = re.compile(rb"(?i:connection:[ \t]*keep-alive[ \t]*)")
 _MEMO_LIMIT = 4096
 _MEMO_BYTES = 256
-_NOT_REMEMBERED = frozenset((b"authorization", b"cookie", b"set-cookie", b"audit-id"))
+_NOT_REMEMBERED = frozenset((b"cookie", b"set-cookie", b"audit-id"))
 """Secret, or different each time."""
 
 
@@ -40,21 +42,24 @@ class LineMemo:
 
 
 class RequestLines(LineMemo):
-    """Verdicts about request lines: PASS, DROP, HOST or SLOW."""
+    """Verdicts about request lines: PASS, DROP, HOST, SLOW or AUTHORIZATION."""
 
     def __init__(self, rules: HeaderRules) -> None:
         super().__init__()
         self._rules = rules
 
     def learn(self, line: bytes) -> int:
+        if line[:CREDENTIALS].lower() == b"authorization:":
+            # As the credentials of most clients come with every request, and whether they are well formed is known of
+            # those that are, looking at every byte of them is left to those who need it.
+            return AUTHORIZATION
         if _FIELD.fullmatch(line) is None:
             return SLOW
         name = line.partition(b":")[0]
         fate = self._rules.classify(name)
         if fate == Fate.PASS:
             verdict = PASS
-        elif fate in (Fate.DROP, Fate.AUTHORIZATION) or (fate == Fate.CONNECTION and _KEEP_ALIVE.fullmatch(line)):
-            # A token only matters to a connection without another identity, and those take the other way.
+        elif fate == Fate.DROP or (fate == Fate.CONNECTION and _KEEP_ALIVE.fullmatch(line)):
             verdict = DROP
         elif fate == Fate.HOST:
             verdict = HOST
@@ -100,12 +105,21 @@ class ResponseLines(LineMemo):
         return code
 
 
-def plain_request(memo: RequestLines, lines: list[bytes]) -> list[bytes] | None:
-    """The lines to forward of a request whose fields are all plain; None leaves the request to the full parser."""
+def is_field(line: bytes) -> bool:
+    """Whether the line is a field that every parser reads alike."""
+    return _FIELD.fullmatch(line) is not None
+
+
+def plain_request(memo: RequestLines, lines: list[bytes]) -> tuple[list[bytes], bytes] | None:
+    """The lines to forward of a request whose fields are all plain; None leaves the request to the full parser.
+
+    And the line of its Authorization field, empty if there is none: its value, from CREDENTIALS on, is not checked yet.
+    """
     kept: list[bytes] = []
     keep = kept.append
     get = memo.known.get
     hosts = 0
+    authorization = b""
     for line in lines:
         verdict = get(line)
         if verdict is None:
@@ -114,9 +128,11 @@ def plain_request(memo: RequestLines, lines: list[bytes]) -> list[bytes] | None:
             keep(line)
         elif verdict == 2:
             hosts += 1
-        elif verdict == 4:
+        elif verdict == 5 and not authorization:
+            authorization = line
+        elif verdict >= 4:
             return None
-    return kept if hosts == 1 else None
+    return (kept, authorization) if hosts == 1 else None
 
 
 _RETRY_AFTER = re.compile(rb"(?i:retry-after):[ \t]*([0-9]{1,9})[ \t]*(?:\r\n)?")

@@ -9,6 +9,7 @@ from aggregator.proxy import wire
 from aggregator.proxy.addresses import Addresses
 from aggregator.proxy.admission import Admission, Flow
 from aggregator.proxy.balancer import Upstream
+from aggregator.proxy.bearers import Bearers
 from aggregator.proxy.decide import REFUSED, Forward, Identity, Reply, decide, identity_of, text
 from aggregator.proxy.headers import HeaderRules, Headers, RequestHead
 from aggregator.proxy.limits import Limits
@@ -22,7 +23,6 @@ from apimachinery.authorization import ANONYMOUS_USER, Authorizer, Undecided
 from apimachinery.identity import User
 from apiserver import logs
 from apiserver.auth import bearer
-from apiserver.auth.outcome import AuthenticationFailed
 from apiserver.auth.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -159,9 +159,9 @@ class Plane:
         self.table = RouteTable.unknown()
         self.authorizer = authorizer
         self.authenticator = authenticator
+        self.bearers = Bearers(tokens, authorizer)
         self.reads_tokens = bool(tokens)
         """Whether a connection without an identity may have requests with one."""
-        self._tokens = tokens
         self.rules = rules
         self.pools = pools
         self.metrics = metrics
@@ -220,21 +220,19 @@ class Plane:
         return identity
 
     def _by_token(self, identity: Identity, head: RequestHead) -> Identity | Undecided:
+        digest = self.bearers.digest(head.authorization) if head.authorization else None
+        if digest is not None:
+            known = self.bearers.known(digest)
+            if known is not None:
+                return known
         try:
             token = bearer.from_header(head.authorization.decode("latin-1"))
             if not token and head.wants_upgrade:
                 token = bearer.from_protocols(head.websocket_protocols.decode("latin-1"))
+                digest = None
         except bearer.BadToken:
             return REFUSED
-        if not token:
-            return identity
-        outcome = self._tokens.authenticate(token)
-        if isinstance(outcome, User):
-            return identity_of(outcome, self.authorizer)
-        if isinstance(outcome, AuthenticationFailed):
-            log.debug("authentication failed", reason=outcome.reason)
-            return REFUSED
-        return outcome
+        return self.bearers.judge(token, digest) if token else identity
 
     def connection_identity(self, certificate: bytes | None, now: float) -> Identity:
         """Authenticate by certificate alone; connections with the same certificate share the result for a while."""

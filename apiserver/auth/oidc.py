@@ -13,7 +13,7 @@ import orjson
 from apimachinery.identity import User
 from apiserver.auth.later import Later
 from apiserver.auth.oidc_keys import ProviderKeys
-from apiserver.auth.outcome import AuthenticationFailed
+from apiserver.auth.outcome import Accepted, AuthenticationFailed
 from apiserver.auth.ttl_cache import TTLCache
 
 _REMEMBERED: Final = 4096
@@ -53,9 +53,9 @@ class OIDCAuthenticator:
         self._keys = keys
         self._now = now
         self._key = secrets.token_bytes(32)
-        self._known: TTLCache[User] = TTLCache(_REMEMBERED, now)
+        self._known: TTLCache[Accepted] = TTLCache(_REMEMBERED, now)
 
-    def authenticate(self, token: str) -> User | AuthenticationFailed | Later | None:
+    def authenticate(self, token: str) -> Accepted | AuthenticationFailed | Later | None:
         if len(token) > _MAX_TOKEN_CHARACTERS or token.count(".") != 2:
             return None
         digest = hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
@@ -79,8 +79,9 @@ class OIDCAuthenticator:
             user = user_of(claims, self._rules)
         except _Refused as refusal:
             return AuthenticationFailed(f"oidc: {refusal}")
-        self._known.put(digest, user, min(_REMEMBERED_SECONDS, float(claims["exp"]) - self._now()))
-        return user
+        accepted = Accepted(user, lambda: self._known.get(digest) is accepted)
+        self._known.put(digest, accepted, min(_REMEMBERED_SECONDS, float(claims["exp"]) - self._now()))
+        return accepted
 
     async def stop(self) -> None:
         await self._keys.stop()

@@ -1,8 +1,24 @@
 """What the ways of authentication say."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from apimachinery.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User
+
+
+def never() -> bool:
+    """For an answer that counts only for the one request that it was given for."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The user that a token stands for."""
+
+    user: User
+    counts: Callable[[], bool]
+    """Whether the authenticator would still answer the same. Whoever remembers the answer asks before each use of it;
+    that another authenticator may come first now is reported by `Tokens.on_change`."""
 
 
 @dataclass(frozen=True, slots=True)

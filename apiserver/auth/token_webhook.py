@@ -11,12 +11,12 @@ from apimachinery.types import Object
 from apiserver import logs
 from apiserver.auth import webhook
 from apiserver.auth.later import Later, Questions
-from apiserver.auth.outcome import AuthenticationFailed
+from apiserver.auth.outcome import Accepted, AuthenticationFailed
 from apiserver.auth.remote_config import RemoteConfig
 from apiserver.auth.ttl_cache import TTLCache
 
 _REMEMBERED = 4096
-_Outcome = User | AuthenticationFailed
+_Outcome = Accepted | AuthenticationFailed
 
 log = logs.get("auth.webhook")
 
@@ -49,7 +49,7 @@ class TokenWebhook:
             "spec": {"token": token},
         }
         try:
-            outcome = outcome_of(await webhook.review(self._config, question))
+            outcome = self._outcome(digest, user_of(await webhook.review(self._config, question)))
             seconds = self._cache_seconds
         except webhook.WebhookError as error:
             log.warning("token review failed", error=str(error))
@@ -57,8 +57,14 @@ class TokenWebhook:
         # Those who wait find the answer even where nothing is to be remembered.
         self._known.put(digest, outcome, max(seconds, webhook.FAILURE_SECONDS))
 
+    def _outcome(self, digest: bytes, user: User | AuthenticationFailed) -> _Outcome:
+        if isinstance(user, AuthenticationFailed):
+            return user
+        accepted = Accepted(user, lambda: self._known.get(digest) is accepted)
+        return accepted
 
-def outcome_of(status: Object) -> _Outcome:
+
+def user_of(status: Object) -> User | AuthenticationFailed:
     """What the status of a TokenReview says. WebhookError when it says nothing usable."""
     if status.get("authenticated") is not True:
         return AuthenticationFailed(f"token webhook: {status.get('error') or 'not authenticated'}")

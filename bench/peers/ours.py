@@ -26,8 +26,10 @@ from apimachinery.authorization import Policy
 from apimachinery.identity import RequestHeaderNames, User
 from apimachinery.rbac import BOOTSTRAP
 from apimachinery.types import Object
-from apiserver.auth import policy_file
+from apiserver.auth import policy_file, static_tokens
 from apiserver.auth.authorizer import Authorizers
+from apiserver.auth.tokens import StaticTokenAuthenticator, Tokens
+from apiserver.auth.watched import WatchedFile
 from apiserver.tls import server_context
 from bench.measure import raise_file_limit
 from bench.ports import BACKEND, OURS, STREAMS
@@ -45,10 +47,13 @@ FAST = tuple(f"fast{number}.test" for number in range(1, 10))
 
 
 class _Certificates:
-    """The identity of every connection."""
+    """The identity of every connection, unless they are to have tokens."""
+
+    def __init__(self, known: bool) -> None:
+        self._user = User("bench", groups=("system:authenticated",)) if known else None
 
     def authenticate(self, certificate: bytes | None, headers: Sequence[tuple[str, str]]) -> User | None:
-        return User("bench", groups=("system:authenticated",))
+        return self._user
 
     def reads_headers(self, certificate: bytes | None) -> bool:
         return False
@@ -69,12 +74,19 @@ def _observer(directory: Path, kind: str) -> Observer | None:
     return None
 
 
+def _tokens(file: Path | None) -> Tokens:
+    if file is None:
+        return Tokens()
+    return Tokens([StaticTokenAuthenticator(WatchedFile(file, static_tokens.load))])
+
+
 async def _run(directory: Path, arguments: argparse.Namespace) -> None:
     raise_file_limit()
     rules = BOOTSTRAP.extended(policy_file.parse(_POLICY, "policy"))
     proxy = Proxy(
         ssl_context=server_context(directory / "proxy.crt", directory / "proxy.key", [directory / "ca.crt"]),
-        authenticator=_Certificates(),
+        authenticator=_Certificates(known=arguments.token_file is None),
+        tokens=_tokens(arguments.token_file),
         authorizer=Authorizers(Policy(), rules),
         request_headers=RequestHeaderNames(),
         upstream_tls=UpstreamTLS(directory / "client.crt", directory / "client.key"),
@@ -114,6 +126,7 @@ def main() -> None:
     parser.add_argument("--unlimited", action="store_true", help="no limit of requests in progress over all services")
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--observe", default="")
+    parser.add_argument("--token-file", type=Path, help="know clients by these tokens and not by connection")
     arguments = parser.parse_args()
     if arguments.profile is None:
         uvloop.run(_run(arguments.directory, arguments))

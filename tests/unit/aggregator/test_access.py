@@ -66,6 +66,8 @@ async def test_files_are_taken_over_while_running(monkeypatch: pytest.MonkeyPatc
     made = Access(load_text(text).settings)
     changed = asyncio.Event()
     made.on_policy_change(changed.set)
+    told: list[None] = []
+    made.tokens.on_change(lambda: told.append(None))
     running = asyncio.create_task(made.run())
     assert _allowed(made.authorizer.authorize(ANN, METRICS))
     assert made.tokens.authenticate("t1") == User("ann", "1", ("system:authenticated",))
@@ -82,6 +84,7 @@ async def test_files_are_taken_over_while_running(monkeypatch: pytest.MonkeyPatc
         while isinstance(made.tokens.authenticate("t2"), AuthenticationFailed):
             await asyncio.sleep(0.01)
     assert isinstance(made.tokens.authenticate("t1"), AuthenticationFailed)
+    assert len(told) == 1
     assert not changed.is_set()
     assert _allowed(made.authorizer.authorize(User("somebody-else"), METRICS))
     running.cancel()

@@ -16,7 +16,7 @@ from apimachinery.request_info import RequestInfo
 from apiserver.app import AppConfig, build_app
 from apiserver.auth import policy_file
 from apiserver.auth.authorizer import Authorizers
-from apiserver.auth.outcome import AuthenticationFailed
+from apiserver.auth.outcome import Accepted, AuthenticationFailed, never
 from apiserver.auth.tokens import Tokens
 from apiserver.auth.trusted import trusted_headers
 from apiserver.client import LocalClient
@@ -50,9 +50,9 @@ bindings:
 
 
 class _Tokens:
-    def authenticate(self, token: str) -> User | AuthenticationFailed:
+    def authenticate(self, token: str) -> Accepted | AuthenticationFailed:
         if token == "good":
-            return User("ann", "u1", ("staff",), {"k": ("v",)})
+            return Accepted(User("ann", "u1", ("staff",), {"k": ("v",)}), never)
         return AuthenticationFailed("unknown")
 
 

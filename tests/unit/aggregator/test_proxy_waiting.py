@@ -17,7 +17,7 @@ from apimachinery.rbac import RuleBook
 from apimachinery.request_info import RequestInfo
 from apiserver.auth.authorizer import Authorizers
 from apiserver.auth.later import Later
-from apiserver.auth.outcome import AuthenticationFailed
+from apiserver.auth.outcome import Accepted, AuthenticationFailed, never
 from apiserver.auth.tokens import Tokens
 from tests.unit.aggregator.proxy_kit import (
     PKI,
@@ -46,8 +46,9 @@ class Elsewhere:
         self.decisions: dict[str, Decision] = {}
         self.laters: list[Later] = []
 
-    def authenticate(self, token: str) -> User | AuthenticationFailed | Later:
-        return self.tokens.get(token) or self._later()
+    def authenticate(self, token: str) -> Accepted | AuthenticationFailed | Later:
+        found = self.tokens.get(token) or self._later()
+        return Accepted(found, never) if isinstance(found, User) else found
 
     def authorize(self, user: User, info: RequestInfo) -> Decision | Later:
         return self.decisions.get(user.name) or self._later()

@@ -17,7 +17,7 @@ from apiserver.auth import oidc_keys
 from apiserver.auth.later import Later, settled
 from apiserver.auth.oidc import ClaimRules, OIDCAuthenticator
 from apiserver.auth.oidc_keys import ProviderError, ProviderKeys, https_fetch, read_keys
-from apiserver.auth.outcome import AuthenticationFailed
+from apiserver.auth.outcome import Accepted, AuthenticationFailed
 from tests.unit.aggregator.proxy_kit import PKI
 
 ISSUER = "https://id.example.com/realm"
@@ -76,7 +76,7 @@ class World:
     async def ask(self, token: str) -> User | AuthenticationFailed | None:
         while isinstance(outcome := self.subject.authenticate(token), Later):
             await settled(outcome)
-        return outcome
+        return outcome.user if isinstance(outcome, Accepted) else outcome
 
 
 CLAIMS = {"iss": ISSUER, "aud": "us", "sub": "ann", "exp": NOW + 600}
@@ -191,9 +191,22 @@ async def test_keys_are_fetched_once_and_verdicts_remembered_while_they_count() 
     assert isinstance(first, Later)
     assert first is second
     await settled(first)
-    assert world.subject.authenticate(token) == world.subject.authenticate(token) == User(f"{ISSUER}#ann")
+    accepted = world.subject.authenticate(token)
+    assert isinstance(accepted, Accepted)
+    assert accepted is world.subject.authenticate(token)
+    assert (accepted.user, accepted.counts()) == (User(f"{ISSUER}#ann"), True)
     assert len(world.provider.fetched) == 2
-    world.clock.now += 600
+    world.clock.now += 299
+    assert accepted.counts()
+    world.clock.now += 1
+    assert not accepted.counts()
+    again = world.subject.authenticate(token)
+    assert isinstance(again, Accepted)
+    assert not accepted.counts()
+    world.clock.now += 299.5
+    assert again.counts()
+    world.clock.now += 0.5
+    assert not again.counts()
     assert world.subject.authenticate(token) == AuthenticationFailed("oidc: the token has expired")
     await world.subject.stop()
 
@@ -214,7 +227,7 @@ async def test_old_keys_count_while_they_are_fetched_anew() -> None:
     long = {"exp": NOW + 9999}
     assert isinstance(await world.ask(_token(long)), User)
     world.clock.now += oidc_keys.REFRESH_SECONDS + 1
-    assert isinstance(world.subject.authenticate(_token({**long, "n": 1})), User)
+    assert isinstance(world.subject.authenticate(_token({**long, "n": 1})), Accepted)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert len(world.provider.fetched) == 4

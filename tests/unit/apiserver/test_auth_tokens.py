@@ -8,7 +8,7 @@ import pytest
 from apimachinery.identity import User
 from apiserver.auth import bearer, later
 from apiserver.auth.later import Later, Questions
-from apiserver.auth.outcome import AuthenticationFailed
+from apiserver.auth.outcome import Accepted, AuthenticationFailed
 from apiserver.auth.tokens import Tokens
 from apiserver.auth.ttl_cache import TTLCache
 
@@ -70,14 +70,14 @@ def test_subprotocols_that_do_not_count(offered: str) -> None:
 
 
 class _Fixed:
-    def __init__(self, outcome: User | AuthenticationFailed | Later | None) -> None:
+    def __init__(self, outcome: Accepted | AuthenticationFailed | Later | None) -> None:
         self._outcome = outcome
 
-    def authenticate(self, token: str) -> User | AuthenticationFailed | Later | None:
+    def authenticate(self, token: str) -> Accepted | AuthenticationFailed | Later | None:
         return self._outcome
 
 
-ANN, NO, UNKNOWN = _Fixed(User("ann")), _Fixed(AuthenticationFailed("no")), _Fixed(None)
+ANN, NO, UNKNOWN = _Fixed(Accepted(User("ann"), lambda: True)), _Fixed(AuthenticationFailed("no")), _Fixed(None)
 LATER = _Fixed(Later())
 
 

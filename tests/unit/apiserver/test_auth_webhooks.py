@@ -18,8 +18,8 @@ from apimachinery.request_info import RequestInfo
 from apiserver.auth import remote_config, webhook
 from apiserver.auth.access_webhook import AccessWebhook, decision_of, question
 from apiserver.auth.later import Later, decided, settled
-from apiserver.auth.outcome import AuthenticationFailed
-from apiserver.auth.token_webhook import TokenWebhook, outcome_of
+from apiserver.auth.outcome import Accepted, AuthenticationFailed
+from apiserver.auth.token_webhook import TokenWebhook, user_of
 from apiserver.auth.yaml_fields import FileError
 from tests.unit.aggregator.proxy_kit import PKI
 
@@ -173,17 +173,24 @@ async def test_tokens_are_asked_about_once(tmp_path: Path) -> None:
         assert isinstance(first, Later)
         assert first is second
         await settled(first)
-        assert subject.authenticate("abc") == ANN
+        accepted = subject.authenticate("abc")
+        assert isinstance(accepted, Accepted)
+        assert accepted.user == ANN
+        assert accepted is subject.authenticate("abc")
         assert served.heads[0].startswith("POST /review?x=1 HTTP/1.1\r\n")
         assert "authorization: Bearer t0\r\n" in served.heads[0]
         assert served.asked == [
             {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {"token": "abc"}}
         ]
-        now = 61.0
+        now = 59.0
+        assert accepted.counts()
+        now = 60.0
+        assert not accepted.counts()
         again = subject.authenticate("abc")
         assert isinstance(again, Later)
         await settled(again)
         assert len(served.asked) == 2
+        assert not accepted.counts(), "that was the answer before"
         await subject.stop()
 
 
@@ -196,17 +203,17 @@ async def test_tokens_are_asked_about_once(tmp_path: Path) -> None:
     ],
 )
 def test_tokens_that_do_not_count(status: dict[str, Any], reason: str) -> None:
-    assert outcome_of(status) == AuthenticationFailed(reason)
+    assert user_of(status) == AuthenticationFailed(reason)
 
 
 @pytest.mark.parametrize("user", [None, "ann", {}, {"username": ""}, {"username": 1}])
 def test_an_answer_must_name_somebody(user: Any) -> None:
     with pytest.raises(webhook.WebhookError):
-        outcome_of({"authenticated": True, "user": user})
+        user_of({"authenticated": True, "user": user})
 
 
 def test_odd_parts_of_an_answer_are_left_out() -> None:
-    found = outcome_of({"authenticated": True, "user": {"username": "a", "groups": ["g", 1], "extra": {"k": "v"}}})
+    found = user_of({"authenticated": True, "user": {"username": "a", "groups": ["g", 1], "extra": {"k": "v"}}})
     assert found == User("a", groups=("g",), extra={"k": ()})
 
 
