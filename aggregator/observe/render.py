@@ -3,7 +3,9 @@
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote_plus
 
 from apiserver.logs import MASK, is_secret, utc
 
@@ -12,17 +14,45 @@ _ZERO_TRACE: Final = b"0" * 32
 _ZERO_SPAN: Final = b"0" * 16
 
 
+_USER: Final = re.compile(r"//[^/?#]*@")
+_PARAMETER: Final = re.compile(r"(?P<name>[^;=]*)=(?P<value>[^;]*)")
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_OTHER: Final = re.compile(r"[^a-z0-9]+")
+_SECRET_PARAMETERS: Final = frozenset(
+    ("accesstoken", "apikey", "assertion", "auth", "bearer", "jwt", "pwd", "sig", "signature")
+)
+"""Besides the names that are secret in every log."""
+
+
 def uri(raw_target: bytes) -> str:
-    """A request target as it came, without the values of query parameters whose name says secret."""
+    """A request target as it came, without the values of query parameters whose name says secret, and without the
+    user of an absolute URL.
+
+    Nothing here accepts credentials in a URL, but clients send them, and servers behind may accept them.
+    """
     text = raw_target.decode("utf-8", "backslashreplace")
+    if not text.startswith("/"):
+        text = _USER.sub(f"//{MASK}@", text, count=1)
     path, mark, query = text.partition("?")
     if not mark:
         return text
-    parts = []
-    for part in query.split("&"):
-        name, equals, value = part.partition("=")
-        parts.append(f"{name}={MASK}" if equals and value and is_secret(name) else part)
-    return f"{path}?{'&'.join(parts)}"
+    return f"{path}?{'&'.join(map(_without_secret, query.split('&')))}"
+
+
+def _without_secret(part: str) -> str:
+    """What stands between two `&`. Some servers take `;` for another separator, others for a part of a value: what
+    begins with a secret is masked as a whole."""
+    for found in _PARAMETER.finditer(part):
+        if found["value"] and _is_secret_parameter(found["name"]):
+            return f"{part[: found.start('value')]}{MASK}"
+    return part
+
+
+@lru_cache(maxsize=256)
+def _is_secret_parameter(name: str) -> bool:
+    """By its last word, however the words are put together and encoded: `access_token`, `accessToken`, `a[api-key]`."""
+    words = _OTHER.sub("_", _HUMP.sub("_", unquote_plus(name)).lower()).strip("_")
+    return is_secret(words) or words.rpartition("_")[2] in _SECRET_PARAMETERS
 
 
 def field(lines: Sequence[bytes], name: bytes) -> str:

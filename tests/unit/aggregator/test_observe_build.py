@@ -76,7 +76,7 @@ def test_a_bad_policy_is_told_by_check_config_and_on_start() -> None:
     with pytest.raises(StartError, match=r"policy\.yaml:4: rules\[0\]\.level: 'All' is not one of"):
         observation(text)
     code, told = check_config(Path("custom.ini"), {})
-    assert code == 1
+    assert code == 2
     assert "policy.yaml:4: rules[0].level: 'All' is not one of None, Metadata" in told
 
 
