@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
-from apiserver import logs
+from apiserver import bindable, logs
 from apiserver.asgi import AbortResponse, ASGIApp, Message, Receive, Scope, Send
 from apiserver.connection import Connection
 from apiserver.http1_connection import IDLE_SECONDS, HTTP1Connection, Shared
@@ -196,7 +196,7 @@ async def serve(
             (bound,) = sockets
             listener = await loop.create_server(accept, sock=bound, **options)
         else:
-            listener = await loop.create_server(accept, host, port, **options)
+            listener = await loop.create_server(accept, bindable.names(host), port, **options)
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {why(error)}") from error
     for listening in listener.sockets:

@@ -1,7 +1,9 @@
 """The listening sockets of the workers. The supervisor holds them, so no connection is lost when a worker goes."""
 
+import itertools
 import socket
 
+from apiserver import bindable
 from apiserver.serving import ListenError, why
 
 
@@ -11,19 +13,19 @@ def open_sockets(host: str, port: int, slots: int) -> list[list[socket.socket]]:
     Each slot has sockets of its own (SO_REUSEPORT): the kernel spreads connections over them evenly, which it does not
     over processes that accept from one (ADR 0016).
     """
+    opened: list[list[socket.socket]] = [[] for _ in range(slots)]
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        addresses = list(dict.fromkeys((family, address[0]) for family, *_, address in found))
-        opened: list[list[socket.socket]] = [[] for _ in range(slots)]
-        for family, address in addresses:
+        for family, address in bindable.addresses(host):
             if port:
                 # Sockets that share a port do not notice another program of the same user that shares it, too.
-                _bound(family, str(address), port, shared=False).close()
+                _bound(family, address, port, shared=False).close()
             for slot in opened:
-                bound = _bound(family, str(address), port, shared=True)
+                bound = _bound(family, address, port, shared=True)
                 port = bound.getsockname()[1]
                 slot.append(bound)
     except OSError as error:
+        for bound in itertools.chain.from_iterable(opened):
+            bound.close()
         raise ListenError(f"cannot listen on {host}:{port}: {why(error)}") from error
     return opened
 

@@ -20,7 +20,7 @@ from aggregator.proxy.pool import Pools
 from aggregator.upstream.tls import UpstreamTLS
 from apimachinery.authorization import Authorizer, Policy
 from apimachinery.identity import RequestHeaderNames
-from apiserver import memory
+from apiserver import bindable, memory
 from apiserver.auth.tokens import Tokens
 from apiserver.client import ListWatch
 from apiserver.serving import ListenError, why
@@ -100,7 +100,7 @@ class Proxy:
                 listener = await self.listen(sock)
             else:
                 listener = await loop.create_server(
-                    self.door.accept, host, port, reuse_port=reuse_port, **self._listener_options()
+                    self.door.accept, bindable.names(host), port, reuse_port=reuse_port, **self._listener_options()
                 )
                 self._listeners.append(listener)
         except OSError as error:

@@ -135,3 +135,14 @@ def test_each_place_has_sockets_of_its_own_on_one_port(host: str) -> None:
     finally:
         for bound in (bound for slot in opened for bound in slot):
             bound.close()
+
+
+def test_sockets_that_were_opened_in_vain_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second address of the name is somebody else's."""
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        port = taken.getsockname()[1]
+        known = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 0)) for address in ("127.0.0.1", "127.0.0.2")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: known)
+        with pytest.raises(ListenError, match="address already in use"):
+            listening.open_sockets("two", port, 2)
+    socket.create_server(("127.0.0.1", port)).close()
