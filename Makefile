@@ -25,10 +25,10 @@ SOAKED = tests/unit/apiserver/storage/test_storage_crashes.py tests/unit/apiserv
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
-.PHONY: help venv up down dev run test unit clients e2e soak lint audit fmt bench lock clean
+.PHONY: help venv up down dev run test unit unitimage clients e2e soak lint audit fmt bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml requirements-dev.lock requirements-build.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -62,6 +62,9 @@ soak: $(STAMP) ## property, crash, fuzz and load tests with a long budget: hours
 
 unit: $(STAMP) ## unit tests only
 	$(BIN)/pytest tests/unit $(ARGS)
+
+unitimage: ## unit tests in a container, with the Python of the image (needs Docker and kubectl)
+	hack/unit-in-container.sh $(ARGS)
 
 e2e: $(STAMP) ## end-to-end tests only: real containers, real kubectl, real Prometheus
 	$(BIN)/pytest tests/e2e $(ARGS)

@@ -90,6 +90,7 @@ async def test_a_long_list_lets_others_take_their_turn(full: Server) -> None:
             turns += 1
 
     other = asyncio.create_task(count())
+    await asyncio.sleep(0)
     await full.call("GET", WIDGETS, headers={"accept": TABLE})
     other.cancel()
     assert turns >= COUNT // 250
