@@ -277,6 +277,14 @@ HARMLESS = [
     pytest.param((setting((99, 1), (3, 0), (1, 0), (6, 10)), head(1, *GET)), id="any settings"),
     pytest.param((frame(99, 255, 0, b"abc"), frame(98, 0, 7), head(1, *GET)), id="unknown frames"),
     pytest.param((frame(PRIORITY, 0, 1, bytes(5)), head(1, *GET)), id="PRIORITY of an idle stream"),
+    # RFC 9113 dropped the error that RFC 7540 5.3.1 made of it, together with what priorities meant.
+    pytest.param(
+        (
+            frame(PRIORITY, 0, 1, b"\0\0\0\1\x10"),
+            frame(HEADERS, END_HEADERS | END_STREAM | HAS_PRIORITY, 1, b"\0\0\0\1\x10" + block(*GET)),
+        ),
+        id="a stream that depends on itself",
+    ),
     pytest.param(
         (frame(HEADERS, END_HEADERS | END_STREAM | HAS_PRIORITY, 1, bytes(5) + block(*GET)),),
         id="HEADERS with priority",
