@@ -10,15 +10,25 @@ from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFr
 
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.server import Proxy
-from tests.unit.aggregator.proxy_kit import PKI, Handler, apiservice, backend, proxy
+from tests.unit.aggregator.proxy_kit import PKI, Handler, apiservice, backend, proxy, read_until_broken
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM = ACK = 1
 END_HEADERS, PADDED, HAS_PRIORITY = 4, 8, 32
+NO_ERROR, PROTOCOL, INTERNAL, FLOW, TIMEOUT, CLOSED, SIZE, REFUSED, CANCEL, COMPRESSION = range(10)
+CALM = 11
+"""Error codes."""
 PATH = "/apis/test/v1/things"
 GET = ((":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", PATH))
 POST = ((":method", "POST"), *GET[1:])
+WATCH = (*GET[:3], (":path", PATH + "?watch=1"))
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A backend that does not answer."""
+    await read_until_broken(reader)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

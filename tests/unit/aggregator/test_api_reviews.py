@@ -244,11 +244,6 @@ async def test_yaml_warnings_and_documents() -> None:
     assert "get" not in spec["paths"][path]
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    return PKI.make(tmp_path_factory.mktemp("pki"))
-
-
 async def test_the_config_map_says_whom_to_believe(pki: PKI, tmp_path: Path) -> None:
     world, client_ca = World(), tmp_path / "client-ca.crt"
     client_ca.write_text("users\n")

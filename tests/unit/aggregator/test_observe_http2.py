@@ -17,11 +17,6 @@ THINGS = "/apis/test/v1/namespaces/a/things"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    return PKI.make(tmp_path_factory.mktemp("pki"))
-
-
 @contextlib.asynccontextmanager
 async def serving(
     pki: PKI, handler: Handler, recorder: Recorder, name: str | None = "client"

@@ -1,89 +1,14 @@
 """Who gets what: identity x verb x path x policy, each row decided by the very function of the data plane."""
 
-import orjson
 import pytest
 
-from aggregator.proxy.decide import NOBODY, REFUSED, Forward, Identity, Reply, decide, identity_of
+from aggregator.proxy.decide import Forward, decide
 from aggregator.proxy.headers import HeaderRules
-from aggregator.proxy.routes import RouteTable
-from apimachinery.authorization import Decision, Policy, Undecided, Verdict
+from apimachinery.authorization import Decision, Undecided, Verdict
 from apimachinery.identity import User
-from apimachinery.rbac import BOOTSTRAP
 from apimachinery.request_info import RequestInfo
-from apimachinery.types import Object
-from apiserver.auth import policy_file
 from apiserver.auth.authorizer import Authorizers
-
-POLICY_FILE = """
-roles:
-- name: viewer
-  rules:
-  - {apiGroups: [g], resources: [things, things/sub], verbs: [get, list, watch]}
-- name: editor
-  rules:
-  - {apiGroups: [g], resources: ["*"], verbs: ["*"]}
-- name: one-thing
-  rules:
-  - {apiGroups: [g], resources: [things], resourceNames: [mine], verbs: [get, update, patch, delete, watch]}
-- name: status-writer
-  rules:
-  - {apiGroups: ["*"], resources: ["*/status"], verbs: [update, patch]}
-- name: core-reader
-  rules:
-  - {apiGroups: [""], resources: [configmaps], verbs: [get]}
-- name: scraper
-  rules:
-  - {nonResourceURLs: [/metrics, "/debug/*"], verbs: [get]}
-- name: impersonator
-  rules:
-  - {apiGroups: [""], resources: [users], resourceNames: [viewer], verbs: [impersonate]}
-  - {apiGroups: [""], resources: [groups], resourceNames: [readers], verbs: [impersonate]}
-  - {apiGroups: [""], resources: [serviceaccounts], verbs: [impersonate]}
-  - {apiGroups: [authentication.k8s.io], resources: [userextras/scopes], resourceNames: [view], verbs: [impersonate]}
-  - {apiGroups: [authentication.k8s.io], resources: [uids], resourceNames: ["7"], verbs: [impersonate]}
-bindings:
-- {role: viewer, users: [viewer], groups: [readers]}
-- {role: editor, users: [editor], namespaces: [a]}
-- {role: one-thing, users: [owner]}
-- {role: status-writer, users: [writer]}
-- {role: core-reader, users: [reader], namespaces: [kube-system]}
-- {role: scraper, users: [scraper]}
-- {role: scraper, users: [bound], namespaces: [a]}
-- {role: impersonator, users: [boss]}
-- {role: viewer, groups: ["system:serviceaccounts:a"]}
-"""
-
-STRICT = Policy()
-OPEN = Policy(anonymous_paths=("*",), always_allow_paths=("/healthz", "/public/*"))
-POLICY = Authorizers(STRICT, BOOTSTRAP.extended(policy_file.parse(POLICY_FILE, "policy.yaml")))
-ANYBODY = Authorizers(OPEN, POLICY.rules)
-
-
-def _user(name: str, *groups: str) -> Identity:
-    return identity_of(User(name, groups=(*groups, "system:authenticated")), POLICY)
-
-
-IDENTITIES = {
-    "master": _user("root", "system:masters"),
-    "in-readers": _user("somebody", "readers"),
-    "nobody": NOBODY,
-    "refused": REFUSED,
-}
-for _name in ("viewer", "editor", "owner", "writer", "reader", "scraper", "bound", "boss", "eve", "Viewer"):
-    IDENTITIES[_name] = _user(_name)
-
-
-def _apiservice(name: str, available: str = "True", service: str = "svc") -> Object:
-    version, _, group = name.partition(".")
-    spec = {"group": group, "version": version, "service": {"namespace": "ns", "name": service}}
-    conditions = [{"type": "Available", "status": available}]
-    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": conditions}}
-
-
-TABLE = RouteTable.build(
-    [_apiservice("v1.g"), _apiservice("v1.down", "False")],
-    [{"metadata": {"namespace": "ns", "name": "svc"}, "spec": {"host": "h"}}],
-)
+from tests.unit.aggregator.access_kit import ANYBODY, IDENTITIES, POLICY, STRICT, TABLE, message_of, outcome_of, rows
 
 ROWS = """
 master      GET     /apis/g/v1/things                                   v1.g
@@ -252,23 +177,12 @@ refused     GET     /apis/g/v1/../x                                     400
 """
 
 
-def _rows(text: str) -> list[tuple[str, ...]]:
-    return [tuple(line.split()) for line in text.strip().splitlines()]
-
-
-def _outcome(verdict: Forward | Reply | Undecided) -> str:
-    if isinstance(verdict, Forward):
-        return verdict.route.name
-    assert isinstance(verdict, Reply)
-    return str(verdict.code)
-
-
 @pytest.mark.parametrize(
-    ("who", "method", "target", "outcome"), [pytest.param(*row, id=" ".join(row)) for row in _rows(ROWS)]
+    ("who", "method", "target", "outcome"), [pytest.param(*row, id=" ".join(row)) for row in rows(ROWS)]
 )
 def test_who_gets_what(who: str, method: str, target: str, outcome: str) -> None:
     verdict = decide(TABLE, POLICY, IDENTITIES[who], method.encode(), target.encode())
-    assert _outcome(verdict) == outcome
+    assert outcome_of(verdict) == outcome
 
 
 OPEN_ROWS = """
@@ -286,103 +200,11 @@ eve      GET   /public/a             local
 
 
 @pytest.mark.parametrize(
-    ("who", "method", "target", "outcome"), [pytest.param(*row, id=" ".join(row)) for row in _rows(OPEN_ROWS)]
+    ("who", "method", "target", "outcome"), [pytest.param(*row, id=" ".join(row)) for row in rows(OPEN_ROWS)]
 )
 def test_where_everybody_may_ask(who: str, method: str, target: str, outcome: str) -> None:
     verdict = decide(TABLE, ANYBODY, IDENTITIES[who], method.encode(), target.encode())
-    assert _outcome(verdict) == outcome
-
-
-IMPERSONATION_ROWS = """
-boss    viewer                          -                     v1.g
-boss    eve                             -                     403
-boss    Viewer                          -                     403
-boss    viewer                          readers               v1.g
-boss    viewer                          system:masters        403
-boss    viewer                          readers,other         403
-boss    system:anonymous                -                     403
-boss    system:serviceaccount:a:robot   -                     v1.g
-boss    system:serviceaccount:b:robot   -                     403
-boss    system:serviceaccount:a:b:c     -                     403
-eve     viewer                          -                     403
-eve     eve                             -                     403
-master  viewer                          -                     v1.g
-master  eve                             -                     403
-master  eve                             system:masters        v1.g
-master  eve                             readers               v1.g
-master  system:serviceaccount:a:robot   other                 403
-master  system:anonymous                readers               v1.g
-nobody  viewer                          -                     401
-refused viewer                          -                     401
-"""
-
-
-@pytest.mark.parametrize(
-    ("who", "user", "groups", "outcome"), [pytest.param(*row, id=" ".join(row)) for row in _rows(IMPERSONATION_ROWS)]
-)
-def test_acting_as_somebody_else(who: str, user: str, groups: str, outcome: str) -> None:
-    wanted = [("impersonate-user", user)]
-    wanted += [("impersonate-group", group) for group in groups.split(",") if group != "-"]
-    verdict = decide(TABLE, POLICY, IDENTITIES[who], b"GET", b"/apis/g/v1/namespaces/b/things", wanted)
-    assert _outcome(verdict) == outcome
-
-
-@pytest.mark.parametrize(
-    ("header", "value", "outcome"),
-    [
-        ("impersonate-uid", "7", "v1.g"),
-        ("impersonate-uid", "8", "403"),
-        ("impersonate-extra-scopes", "view", "v1.g"),
-        ("impersonate-extra-Scopes", "view", "v1.g"),
-        ("impersonate-extra-scopes", "edit", "403"),
-        ("impersonate-extra-other", "view", "403"),
-        ("impersonate-extra-", "view", "400"),
-        ("impersonate-foo", "view", "400"),
-        ("impersonate_uid", "7", "400"),
-        ("impersonate-", "7", "400"),
-    ],
-)
-def test_acting_with_attributes_of_somebody_else(header: str, value: str, outcome: str) -> None:
-    wanted = [("impersonate-user", "viewer"), (header.lower(), value)]
-    verdict = decide(TABLE, POLICY, IDENTITIES["boss"], b"GET", b"/apis/g/v1/things", wanted)
-    assert _outcome(verdict) == outcome
-
-
-def _message(verdict: Forward | Reply | Undecided) -> str:
-    assert isinstance(verdict, Reply)
-    message: str = orjson.loads(verdict.body)["message"]
-    return message
-
-
-def test_what_a_refused_impersonation_says() -> None:
-    boss = IDENTITIES["boss"]
-    path = b"/apis/g/v1/things"
-    as_user = decide(TABLE, POLICY, boss, b"GET", path, [("impersonate-user", "eve")])
-    assert _message(as_user) == (
-        'users "eve" is forbidden: User "boss" cannot impersonate resource "users" in API group "" at the cluster scope'
-    )
-    account = decide(
-        TABLE, POLICY, IDENTITIES["eve"], b"GET", path, [("impersonate-user", "system:serviceaccount:a:r")]
-    )
-    assert _message(account) == (
-        'serviceaccounts "r" is forbidden: User "eve" cannot impersonate resource "serviceaccounts" '
-        'in API group "" in the namespace "a"'
-    )
-    wanted = [("impersonate-user", "viewer"), ("impersonate-extra-scopes", "edit")]
-    assert _message(decide(TABLE, POLICY, boss, b"GET", path, wanted)) == (
-        'userextras.authentication.k8s.io "edit" is forbidden: User "boss" cannot impersonate resource '
-        '"userextras/scopes" in API group "authentication.k8s.io" at the cluster scope'
-    )
-
-
-def test_the_backend_hears_of_the_impersonated_user_alone() -> None:
-    wanted = [("impersonate-user", "viewer"), ("impersonate-uid", "7"), ("impersonate-extra-scopes", "view")]
-    verdict = decide(TABLE, POLICY, IDENTITIES["boss"], b"GET", b"/apis/g/v1/things", wanted)
-    assert isinstance(verdict, Forward)
-    assert verdict.identity_lines == (
-        b"X-Remote-User: viewer\r\nX-Remote-Uid: 7\r\nX-Remote-Group: system:authenticated\r\n"
-        b"X-Remote-Extra-scopes: view\r\n"
-    )
+    assert outcome_of(verdict) == outcome
 
 
 SPOOFED = """
@@ -393,7 +215,7 @@ X_Forwarded_Proto X-Forwarded-Uri Impersonate-User impersonate_group Impersonate
 """
 
 
-@pytest.mark.parametrize("name", [name for row in _rows(SPOOFED) for name in row])
+@pytest.mark.parametrize("name", [name for row in rows(SPOOFED) for name in row])
 def test_nothing_that_tells_who_asks_travels_on(name: str) -> None:
     head = HeaderRules().request([(b"Host", b"h"), (name.encode(), b"root"), (b"X-Kept", b"1")])
     assert head.lines == [b"X-Kept: 1\r\n"]
@@ -423,11 +245,11 @@ def test_what_another_server_decides(resource: str, outcome: str) -> None:
     union = Authorizers(STRICT, POLICY.rules, elsewhere)
     path = f"/apis/g/v1/{resource}".encode()
     verdict = decide(TABLE, union, IDENTITIES["eve"], b"GET", path)
-    assert ("later" if verdict is elsewhere else _outcome(verdict)) == outcome
+    assert ("later" if verdict is elsewhere else outcome_of(verdict)) == outcome
     if isinstance(verdict, Forward):
         assert not verdict.lasting
     if resource == "denied":
-        assert _message(verdict).endswith("at the cluster scope: not today")
+        assert message_of(verdict).endswith("at the cluster scope: not today")
     asked = decide(TABLE, union, IDENTITIES["viewer"], b"GET", b"/apis/g/v1/things")
     assert isinstance(asked, Forward)
     assert asked.lasting

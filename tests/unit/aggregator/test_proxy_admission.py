@@ -15,6 +15,7 @@ from aggregator.proxy.admission import Admission, Flow, Seats
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.server import Proxy
 from apimachinery.authorization import AlwaysAllow
+from tests.unit.aggregator.h2_kit import Http2Client
 from tests.unit.aggregator.proxy_kit import (
     PKI,
     Client,
@@ -27,7 +28,6 @@ from tests.unit.aggregator.proxy_kit import (
     read_head,
     request,
 )
-from tests.unit.aggregator.test_proxy_http2 import Http2Client
 
 THINGS = "/apis/test/v1/things"
 

@@ -21,6 +21,7 @@ from apiserver.auth.outcome import Accepted, AuthenticationFailed
 from apiserver.auth.tokens import StaticTokenAuthenticator, Tokens
 from apiserver.auth.ttl_cache import TTLCache
 from apiserver.auth.watched import WatchedFile
+from tests.unit.aggregator.h2_kit import Http2Client
 from tests.unit.aggregator.proxy_kit import (
     PKI,
     CertificateNames,
@@ -34,7 +35,6 @@ from tests.unit.aggregator.proxy_kit import (
     read_head,
     request,
 )
-from tests.unit.aggregator.test_proxy_http2 import Http2Client
 
 PATH = "/apis/test/v1/things"
 ADMINS = f'good,ann,1,"{MASTERS}"\nother,bob,2,"{MASTERS}"\nplain,eve,3\n'

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -14,12 +13,6 @@ from aggregator.proxy.limits import Limits
 from aggregator.proxy.server import Proxy
 from tests.unit.aggregator.http2_kit import GET, PREFACE, RawClient, connected, head, setting
 from tests.unit.aggregator.proxy_kit import PKI, Client, answer, answering, apiservice, backend, on_uvloop, proxy
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    directory: Path = tmp_path_factory.mktemp("pki")
-    return PKI.make(directory)
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """The fault table: what a client, the metrics and the process see of each way in which a backend or a client can fail.
 
-Slow clients and backends are in test_proxy_streams, names that fail or move in test_proxy_endpoints.
+Slow clients and backends are in test_proxy_streams, names that fail or move in test_proxy_names.
 """
 
 import asyncio
@@ -36,11 +36,6 @@ from tests.unit.aggregator.proxy_kit import (
 
 LIMITS = Limits(sweep_seconds=0.05, connect_seconds=0.3, handshake_seconds=0.3, head_bytes=20_000, linger_seconds=0.2)
 THINGS = "/apis/test/v1/things"
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    return PKI.make(tmp_path_factory.mktemp("pki"))
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -1,7 +1,6 @@
 """HTTP/2: requests that are too large or too slow, and responses that nobody reads; other streams go on meanwhile."""
 
 import asyncio
-from pathlib import Path
 
 import orjson
 import pytest
@@ -28,12 +27,6 @@ SMALL = Limits(head_fields=8, target_bytes=100, body_bytes=10, sweep_seconds=0.0
 SLOW = Limits(body_rate=100, body_window_seconds=0.2, write_seconds=0.3, sweep_seconds=0.05)
 TRAILERS = ("te", "trailers")
 """Makes a request one that is not plain."""
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    directory: Path = tmp_path_factory.mktemp("pki")
-    return PKI.make(directory)
 
 
 def _fields(count: int, *more: tuple[str, str]) -> bytes:

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
-
 from aggregator.proxy.learner import APISERVICES, EXTERNALNAMES, Learner
 from aggregator.proxy.server import Proxy
 from apimachinery.types import Object
@@ -47,11 +45,6 @@ class FakeAPI:
                 yield await self._queues[ref].get()
 
         yield events()
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    return PKI.make(tmp_path_factory.mktemp("pki"))
 
 
 @on_uvloop

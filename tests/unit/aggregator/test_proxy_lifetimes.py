@@ -28,11 +28,6 @@ from tests.unit.aggregator.proxy_kit import (
 FAST = Limits(sweep_seconds=0.05, head_seconds=0.2, idle_seconds=0.3, linger_seconds=0.2)
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    return PKI.make(tmp_path_factory.mktemp("pki"))
-
-
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Reads everything, says nothing."""
     await read_until_broken(reader)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import orjson
 import pytest
@@ -26,12 +25,6 @@ from tests.unit.aggregator.proxy_kit import (
 THINGS = "/apis/test/v1/things"
 SMALL = Limits(head_fields=8, target_bytes=100, body_bytes=10, sweep_seconds=0.05)
 SLOW = Limits(body_rate=100, body_window_seconds=0.2, write_seconds=0.3, sweep_seconds=0.05)
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    directory: Path = tmp_path_factory.mktemp("pki")
-    return PKI.make(directory)
 
 
 def _fields(count: int, *more: str) -> list[str]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -32,12 +31,6 @@ THINGS = "/apis/test/v1/things"
 _POST = f"POST {THINGS} HTTP/1.1\r\nHost: a\r\n"
 _CHUNKED = _POST + "Transfer-Encoding: chunked\r\n"
 _SECOND = f"GET {THINGS}/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    directory: Path = tmp_path_factory.mktemp("pki")
-    return PKI.make(directory)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from apiserver.auth.authorizer import Authorizers
 from apiserver.auth.later import Later
 from apiserver.auth.outcome import Accepted, AuthenticationFailed, never
 from apiserver.auth.tokens import Tokens
+from tests.unit.aggregator.h2_kit import Http2Client
 from tests.unit.aggregator.proxy_kit import (
     PKI,
     CertificateNames,
@@ -33,7 +34,6 @@ from tests.unit.aggregator.proxy_kit import (
     read_head,
     request,
 )
-from tests.unit.aggregator.test_proxy_http2 import Http2Client
 
 PATH = "/apis/test/v1/things"
 

@@ -104,11 +104,6 @@ def test_mode(mode: str, development: bool, enforced: bool) -> None:
     assert settings.policy(development=development).enforced is enforced
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    return PKI.make(tmp_path_factory.mktemp("pki"))
-
-
 def external(*hosts: str) -> dict[str, Any]:
     first, *more = hosts
     return {"metadata": {"name": "svc", "namespace": "default"}, "spec": {"host": first, "hosts": more}}
