@@ -26,6 +26,8 @@ _PLAIN_BYTES = 16 * 1024
 """Larger heads are unusual enough for the parser."""
 
 HEAD_TIMEOUT = text(408, "408 Request Timeout", close=True)
+_GONE = httptools.HttpRequestParser(object())
+"""Of a connection that is lost: its own would hold it, and the TLS session, until a garbage collection."""
 
 
 class DownstreamConnection(RequestSide, asyncio.Protocol):
@@ -134,6 +136,7 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
         self.state = CLOSED
         self._drop_upstream()
         self._queue.clear()
+        self._parser = _GONE
         self.plane.forget(self)
 
     def pause_writing(self) -> None:

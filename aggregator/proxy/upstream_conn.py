@@ -33,6 +33,7 @@ class Phase(enum.IntEnum):
 _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED, _RAW = map(int, Phase)
 
 
+_GONE = httptools.HttpResponseParser(object())
 _CLOSING_SECONDS = 1.0
 """How long an endpoint that closes a connection after its response is left alone: it may be about to stop."""
 
@@ -200,6 +201,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         phase, self.phase = self.phase, _CLOSED
+        # Parser and connection hold each other: with the TLS session they would wait for the garbage collector.
+        self._parser = _GONE
         self.endpoint.lost(self)
         exchange, self.exchange = self.exchange, None
         if exchange is None:
