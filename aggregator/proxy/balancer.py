@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
 from aggregator.proxy.budget import RetryBudget
@@ -61,7 +61,8 @@ class Upstream:
         self._tasks = tasks
         self._max_connections = max_connections
         self._max_pending = max_pending
-        self._queue: deque[Dial] = deque()
+        self._queue: OrderedDict[Dial, None] = OrderedDict()
+        """Requests that wait, first come first served; one that is cancelled takes itself out."""
         self._leaving: list[Endpoint] = []
         """Endpoints whose addresses are gone; they finish what they have."""
         self._turn = 0
@@ -102,14 +103,10 @@ class Upstream:
 
     def next_waiting(self, connection: UpstreamConnection) -> bool:
         queue = self._queue
-        while queue:
-            dial = queue.popleft()
-            if dial.waiter is not None:
-                if not queue:
-                    self._attend(False)
-                return dial.succeed(connection)
-        self._attend(False)
-        return False
+        dial = queue.popitem(last=False)[0] if queue else None
+        if not queue:
+            self._attend(False)
+        return dial is not None and dial.succeed(connection)
 
     def connection_lost(self, endpoint: Endpoint) -> None:
         self._start_waiting()
@@ -157,10 +154,9 @@ class Upstream:
         if dial.long_running or dial.dedicated or not self._full():
             self._start(dial)
             return dial
-        if len(self._queue) >= self._max_pending:
-            self._queue = deque(waiting for waiting in self._queue if waiting.waiter is not None)
         if len(self._queue) < self._max_pending:
-            self._queue.append(dial)
+            self._queue[dial] = None
+            dial.queue = self._queue
             self._attend(True)
         else:
             self.rejected += 1
@@ -182,9 +178,7 @@ class Upstream:
         if not queue:
             return
         while queue and not self._full():
-            dial = queue.popleft()
-            if dial.waiter is not None:
-                self._start(dial)
+            self._start(queue.popitem(last=False)[0])
         if not queue:
             self._attend(False)
 

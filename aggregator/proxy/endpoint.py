@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -48,7 +49,7 @@ class Owner(Protocol):
 class Dial:
     """A connection being made or waited for. `cancel` leaves it to the pool."""
 
-    __slots__ = ("avoid", "dedicated", "long_running", "waiter", "where")
+    __slots__ = ("avoid", "dedicated", "long_running", "queue", "waiter", "where")
 
     def __init__(
         self,
@@ -66,9 +67,13 @@ class Dial:
         self.long_running = long_running
         self.avoid = avoid
         """The endpoint that has just failed the request."""
+        self.queue: OrderedDict[Dial, None] | None = None
+        """Where it waits, if it does."""
 
     def cancel(self) -> None:
         self.waiter = None
+        if self.queue is not None:
+            self.queue.pop(self, None)
 
     def succeed(self, connection: UpstreamConnection) -> bool:
         """Hand a connection over; False when nobody wants it any more."""
