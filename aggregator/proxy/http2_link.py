@@ -122,7 +122,9 @@ class Http2Link:
     def ended(self, stream: "Http2Response") -> None:
         """The response has been sent as a whole."""
         if not stream.remote_closed:
-            # RFC 9113 8.1: the rest of the request is of no use.
+            # RFC 9113 8.1: the rest of the request is of no use. Said in a TLS record of its own: curl (7.88) finds a
+            # stream closed that it wants to send on, and forgets the response that it has read with the reset.
+            self._flush()
             self._send_reset(stream.ident, frames.NO_ERROR)
         self._forget(stream)
 

@@ -1,10 +1,11 @@
 """HTTP/2: requests that are too large or too slow, and responses that nobody reads; other streams go on meanwhile."""
 
 import asyncio
+import socket
 
 import orjson
 import pytest
-from hyperframe.frame import DataFrame
+from hyperframe.frame import DataFrame, Frame, RstStreamFrame
 
 from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.limits import Limits
@@ -14,6 +15,7 @@ from tests.unit.aggregator.http2_kit import (
     GET,
     PATH,
     POST,
+    PREFACE,
     RawClient,
     frame,
     head,
@@ -69,6 +71,44 @@ async def test_what_is_too_large(pki: PKI, raw: bytes, code: str) -> None:
             assert orjson.loads(body)["message"] == "Request entity too large: limit is 10"
         client.send(head(3, *GET))
         assert await client.status(3) == "200"
+
+
+def _records(pki: PKI, port: int, raw: bytes) -> list[list[Frame]]:
+    """What comes after `raw` up to a reset, in its TLS records."""
+    records: list[list[Frame]] = []
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        pki.client_context(alpn=["h2"]).wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(raw)
+        while not any(isinstance(item, RstStreamFrame) for item in (records or [[]])[-1]):
+            # Never more than one record at a time.
+            data = memoryview(secure.recv(65536))
+            assert data, records
+            records.append([])
+            while data:
+                found, length = Frame.parse_frame_header(data[:9])
+                found.parse_body(data[9 : 9 + length])
+                records[-1].append(found)
+                data = data[9 + length :]
+    return records
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [pytest.param(("content-length", "11"), id="by the proxy"), pytest.param(("x-a", "1"), id="by the backend")],
+)
+@on_uvloop
+async def test_an_answer_can_be_read_before_the_rest_of_its_request_is_refused(
+    pki: PKI, asked: tuple[str, str]
+) -> None:
+    """Some clients lose a response that comes in one TLS record with the reset."""
+    async with served(pki, answering(answer(status="413 Too Large")), limits=SMALL) as (front, _):
+        raw = PREFACE + setting() + _post(asked)
+        *_, answered, refused = await asyncio.to_thread(_records, pki, front.port, raw)
+    assert isinstance(answered[-1], DataFrame)
+    assert "END_STREAM" in answered[-1].flags
+    assert [type(item) for item in refused] == [RstStreamFrame]
 
 
 def _taking_bodies(size: int, *, answers_first: bool = False) -> Handler:
