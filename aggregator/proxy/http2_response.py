@@ -7,7 +7,7 @@ from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.answers import CLIENT_CLOSED
 from aggregator.proxy.headers import ResponseHead
 from aggregator.proxy.http2_hpack import encode_line, encode_name, encode_status, encode_value
-from aggregator.proxy.paced import PacedBody
+from aggregator.proxy.routed import RoutedRequest
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _CACHE_CONTROL = encode_line(b"cache-control: no-cache, private")
 _CONTENT_LENGTH = encode_name(b"content-length")
 
 
-class Http2Response(PacedBody):
+class Http2Response(RoutedRequest):
     """State of one stream, and its response half. `http2_stream` adds the request half.
 
     In state DRAINING only the rest of a complete response is left to be sent.

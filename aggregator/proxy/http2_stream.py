@@ -1,7 +1,6 @@
 """One request over HTTP/2: from its fields to an upstream connection, and its body."""
 
 import time
-from math import inf
 from typing import TYPE_CHECKING
 
 from aggregator.proxy import http2_frames as frames
@@ -14,7 +13,7 @@ from aggregator.proxy.http2_request import Http2Request
 from aggregator.proxy.http2_response import Http2Response
 from aggregator.proxy.observer import Record
 from aggregator.proxy.oversize import head_refusal
-from aggregator.proxy.plane import Plan, seconds_allowed
+from aggregator.proxy.plane import Plan
 from aggregator.proxy.request_side import METHOD_REFUSED, METHODS, REPLAYABLE
 from aggregator.proxy.states import ACTIVE, CLOSED
 from apimachinery.authorization import Undecided
@@ -158,24 +157,13 @@ class Http2Stream(Http2Response):
             found = plane.upstream(verdict.route)
             if isinstance(found, Reply):
                 self._answer(found)
-            elif self._take_seat(verdict):
+            elif self._take_seat(verdict, head):
                 self._forward(request, head, verdict, found)
         elif isinstance(verdict, Reply):
             self._answer(verdict)
         else:
             self._undecided = verdict
             verdict.when_known(lambda: self._decided(verdict))
-
-    def _take_seat(self, forward: Forward) -> bool:
-        """Whether the request may be sent on now; it has been answered otherwise."""
-        flow = self.plane.flow(forward)
-        if flow is None:
-            return True
-        if flow.take():
-            self.flow = flow
-            return True
-        self._answer(too_many_requests(forward.target, forward.route.name))
-        return False
 
     def _observed(self, method: bytes, raw_target: bytes) -> Record | None:
         """The record of the request; one that had to wait for its decision has it already."""
@@ -189,26 +177,8 @@ class Http2Stream(Http2Response):
             self._undecided = None
             self._judge(self._request)
 
-    def _answer(self, answer: Reply) -> None:
-        self.target = answer.target
-        self.route_name = answer.route
-        self._counters = self.plane.metrics.route(answer.route)
-        self.reply(answer)
-
     def _forward(self, request: Http2Request, head: RequestHead, forward: Forward, backend: Upstream) -> None:
-        route, target = forward.route, forward.target
-        plane = self.plane
-        self.target = target
-        self.route_name = route.name
-        self.remote = not route.local
-        self._counters = plane.metrics.route(route.name)
-        if target.long_running:
-            self.long_running = True
-            plane.metrics.long_running += 1
-            self.deadline = inf
-        else:
-            self._expire_at(self._began + seconds_allowed(forward))
-        self._end = self.deadline
+        self._routed(forward)
         # A body that came while the decision was waited for is behind the head, framed below.
         early = b"".join(self._to_upstream)
         self._to_upstream.clear()

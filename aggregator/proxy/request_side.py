@@ -1,7 +1,6 @@
 """The request half of an exchange over HTTP/1.1: from a request's head to an upstream connection, and its body."""
 
 import time
-from math import inf
 
 from aggregator.proxy import wire
 from aggregator.proxy.answers import too_many_requests
@@ -11,7 +10,7 @@ from aggregator.proxy.headers import Headers, RequestHead, sane_audit_id
 from aggregator.proxy.observer import Record
 from aggregator.proxy.oversize import head_refusal
 from aggregator.proxy.pending import Pending
-from aggregator.proxy.plane import Plan, seconds_allowed
+from aggregator.proxy.plane import Plan
 from aggregator.proxy.request_state import RequestState
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE
 from apimachinery.authorization import Undecided
@@ -109,17 +108,6 @@ class RequestSide(RequestState):
             pending.began = self._began
             self._wait(pending, verdict)
 
-    def _take_seat(self, forward: Forward, head: RequestHead) -> bool:
-        """Whether the request may be sent on now; it has been answered otherwise."""
-        flow = self.plane.flow(forward)
-        if flow is None or (head.upgrade and head.wants_upgrade):
-            return True
-        if flow.take():
-            self.flow = flow
-            return True
-        self._answer(too_many_requests(forward.target, forward.route.name))
-        return False
-
     def _observed(self, method: bytes, raw_target: bytes, version: str) -> Record | None:
         """The record of the request whose head is here; one that had to wait for its decision has it already."""
         if self.record is None and self.plane.observer is not None:
@@ -192,28 +180,10 @@ class RequestSide(RequestState):
         self.plane.metrics.in_flight += 1
         self._counters = self.plane.metrics.route("local")
 
-    def _answer(self, answer: Reply) -> None:
-        self.target = answer.target
-        self.route_name = answer.route
-        self._counters = self.plane.metrics.route(answer.route)
-        self.reply(answer)
-
     def _forward(
         self, method: bytes, raw_target: bytes, head: RequestHead, forward: Forward, backend: Upstream
     ) -> None:
-        route, target = forward.route, forward.target
-        plane = self.plane
-        self.target = target
-        self.route_name = route.name
-        self.remote = not route.local
-        self._counters = plane.metrics.route(route.name)
-        if target.long_running:
-            self.long_running = True
-            plane.metrics.long_running += 1
-            self.deadline = inf
-        else:
-            self.deadline = self._began + seconds_allowed(forward)
-        self._end = self.deadline
+        self._routed(forward)
         if not self.request_complete:
             self._pace_from(time.monotonic())
         self._chunk_in = head.chunked

@@ -3,13 +3,13 @@
 from collections import deque
 
 from aggregator.proxy.decide import NOBODY, Identity
-from aggregator.proxy.paced import PacedBody
 from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plane
+from aggregator.proxy.routed import RoutedRequest
 from apimachinery.authorization import Undecided
 
 
-class RequestState(PacedBody):
+class RequestState(RoutedRequest):
     """The attributes of `request_side`, and the identity of the connection."""
 
     __slots__ = (
