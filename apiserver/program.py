@@ -14,7 +14,7 @@ from apimachinery import status
 from apimachinery.authorization import Authorizer, Policy
 from apimachinery.identity import User
 from apimachinery.rbac import RuleBook
-from apiserver import logs
+from apiserver import logs, memory
 from apiserver.app import AppConfig, Authenticate, build_app
 from apiserver.auth import remote_config
 from apiserver.auth.access_webhook import AccessWebhook
@@ -111,6 +111,7 @@ async def run(program: Program, flags: ServerFlags) -> None:
             app, host=flags.bind_address, port=flags.secure_port, ssl_context=tls.context, name="secure"
         )
         background.start("reload of files", files.run())
+        background.start("memory", memory.keep_small())
         stack.push_async_callback(background.stop)
         log.info("serving", address=f"{flags.bind_address}:{server.port}", groups=_names(registry))
         await shutdown.wait()

@@ -15,7 +15,7 @@ from aggregator.errors import StartError
 from aggregator.processes.channel import Message
 from aggregator.processes.part import Part
 from aggregator.settings import Settings
-from apiserver import metrics
+from apiserver import memory, metrics
 from apiserver.background import Background
 
 _SCRAPE_SECONDS = 5.0
@@ -62,6 +62,7 @@ async def _start(base: Base, part: Part, socket: Path) -> BackOffice:
     files = reloads.reloader(base.collectors)
     backoffice.follow_files(base, office, files)
     base.background.start("reload of files", files.run())
+    base.background.start("memory", memory.keep_small())
     return office
 
 

@@ -1,7 +1,6 @@
 """The proxy as a whole: listener, coarse timer, start and orderly stop."""
 
 import asyncio
-import itertools
 import logging
 import socket
 import ssl
@@ -28,7 +27,6 @@ from apiserver.serving import ListenError, why
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 5.0
 _POLL_SECONDS = 0.02
-_SWEEPS_TO_TRIM = 10
 
 
 class Proxy:
@@ -108,6 +106,7 @@ class Proxy:
         names = [item.getsockname() for item in listener.sockets]
         self.addresses = tuple((name[0], name[1]) for name in names)
         self._tasks.append(loop.create_task(self._sweep(), name="proxy-sweep"))
+        self._tasks.append(loop.create_task(memory.keep_small(), name="proxy-memory"))
         self.learn()
 
     async def listen(self, sock: socket.socket) -> asyncio.Server:
@@ -191,7 +190,7 @@ class Proxy:
     async def _sweep(self) -> None:
         """The one timer behind every deadline of every connection."""
         plane = self.plane
-        for sweep in itertools.count(1):
+        while True:
             await asyncio.sleep(plane.limits.sweep_seconds)
             now = time.monotonic()
             for connection in [item for item in plane.connections if item.deadline < now]:
@@ -200,8 +199,6 @@ class Proxy:
                 connection.unread(now)
             plane.pools.sweep(self.metrics)
             plane.debug = log.enabled(logging.DEBUG)
-            if sweep % _SWEEPS_TO_TRIM == 0:
-                memory.give_back()
 
 
 async def _until(done: Callable[[], bool], seconds: float) -> None:
