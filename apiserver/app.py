@@ -83,7 +83,9 @@ class _App:
         finally:
             self._config.metrics.in_flight(exchange.mutating, -1)
             seconds = time.perf_counter() - started
-            self._config.metrics.observe(exchange.info, exchange.code, seconds)
+            # What has succeeded need not be looked for.
+            served = exchange.code < 400 or exchange.info is None or self._dispatch.serves(exchange.info)
+            self._config.metrics.observe(exchange.info, exchange.code, seconds, served=served)
             if log.enabled(logging.DEBUG):
                 log.debug(
                     "request",

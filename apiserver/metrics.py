@@ -92,13 +92,17 @@ class ServerMetrics:
     def in_flight(self, mutating: bool, change: int) -> None:
         self._in_flight[mutating].inc(change)
 
-    def observe(self, info: RequestInfo | None, code: int, seconds: float) -> None:
-        """Count an answered request. Paths of requests for no resource are not labels: clients choose them freely.
+    def observe(self, info: RequestInfo | None, code: int, seconds: float, *, served: bool = True) -> None:
+        """Count an answered request; `served` tells whether what it asks for exists here.
 
-        But for those of OpenAPI v3, which count as subresources (aggregator.md 5.2).
+        What clients choose freely is no label, or one of them could fill the memory: the paths of requests for no
+        resource, and the group, the resource and the rest of a request for one that is not served. Those of OpenAPI v3
+        count as subresources (aggregator.md 5.2).
         """
         labels = _OTHER
-        if info is not None:
+        if info is not None and not served:
+            labels = (info.verb, *_OTHER[1:])
+        elif info is not None:
             subresource = info.subresource if info.is_resource else _openapi(info.path)
             labels = (info.verb, info.group, info.version, info.resource, subresource, _scope(info))
         requests, durations = self._series_of((*labels, "apiserver", str(code)))

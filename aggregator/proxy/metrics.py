@@ -15,6 +15,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper bounds in seconds."""
 
 _TERMINATION_LABELS = ("verb", "group", "version", "resource", "subresource", "scope", "component", "code")
+_TERMINATION_SERIES = 500
 
 
 class RouteCounters:
@@ -76,9 +77,19 @@ class ProxyMetrics(Collector):
         """Drop the series of APIServices that are gone."""
         for name in names:
             self.routes.pop(name, None)
+            version, _, group = name.partition(".")
+            of_it = [
+                key for key in self._terminations if key[1:3] == (group, version) or key[4] == _path(group, version)
+            ]
+            for key in of_it:
+                del self._terminations[key]
 
     def terminated(self, target: Target, code: int) -> None:
-        """Count a request that was ended here before any upstream saw it."""
+        """Count a request that was ended here before any upstream saw it.
+
+        Resources of an unavailable service are what clients call them: beyond some hundreds of series only the verb
+        and the code tell requests apart.
+        """
         info = target.info
         if info.is_resource:
             scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
@@ -87,6 +98,8 @@ class ProxyMetrics(Collector):
             # The path itself would be an unbounded label; its first three segments name the API.
             attributes = (info.verb, "", "", "", "/".join(info.path.split("/", 4)[:4]), "")
         key = (*attributes, "aggregator", str(code))
+        if key not in self._terminations and len(self._terminations) >= _TERMINATION_SERIES:
+            key = (info.verb, "", "", "", "", "", "aggregator", str(code))
         self._terminations[key] = self._terminations.get(key, 0) + 1
 
     def collect(self) -> Iterator[Metric]:

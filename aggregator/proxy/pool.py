@@ -54,6 +54,8 @@ class Pools:
         """Forget the upstreams that no route leads to; what they still carry finishes undisturbed."""
         current = set(table.routes().values())
         self._by_route = {route: upstream for route, upstream in self._by_route.items() if route in current}
+        names = {route.name for route in current}
+        self._requests = {name: count for name, count in self._requests.items() if name in names}
         self._retire_unused()
 
     def certificates_changed(self) -> None:

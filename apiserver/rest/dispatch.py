@@ -106,6 +106,21 @@ class Dispatcher:
             return self._responder.virtual(call.asked, resource, await resource.virtual_list(user))
         return await self._handlers[verb](call)
 
+    def serves(self, info: RequestInfo) -> bool:
+        """Whether there is such a resource, whatever its name, with such a subresource; True for other requests."""
+        if not info.is_resource:
+            return True
+        resource = self._registry.find(info.group, info.version, info.resource)
+        if resource is None or not _scope_fits(resource, info):
+            return False
+        wanted = info.subresource
+        return (
+            not wanted
+            or (wanted == "status" and resource.strategy.has_status)
+            or (wanted == scales.SUBRESOURCE and resource.scale is not None)
+            or any(item.name == wanted for item in resource.subresources)
+        )
+
     @staticmethod
     def _verb(call: Call) -> str:
         info, resource = call.info, call.resource

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from aggregator.proxy.limits import Limits
+from aggregator.proxy.routes import RouteTable
+from aggregator.proxy.server import Proxy
 from aggregator.upstream.tls import UpstreamTLS
 from tests.unit.aggregator.proxy_kit import (
     PKI,
@@ -18,6 +20,7 @@ from tests.unit.aggregator.proxy_kit import (
     authority,
     backend,
     client,
+    externalname,
     fields_of,
     on_uvloop,
     proxy,
@@ -291,6 +294,27 @@ async def test_an_unavailable_service_is_counted_as_terminated(pki: PKI) -> None
             for sample in family.samples
         }
         assert samples == {("list", "test", "v1", "things", "", "namespace", "aggregator", "503"): 1}
+
+
+@on_uvloop
+async def test_terminations_are_forgotten_with_their_service_and_bounded_while_it_is_there(pki: PKI) -> None:
+    def series(front: Proxy) -> list[tuple[str, ...]]:
+        return [
+            tuple(sample.labels.values())
+            for family in front.metrics.collect()
+            if family.name == "apiserver_request_terminations"
+            for sample in family.samples
+        ]
+
+    async with proxy(pki, [apiservice(1, None, available=False)]) as front, client(pki, front) as caller:
+        for number in range(600):
+            assert (await caller.get(f"/apis/test/v1/made-up-{number}")).status == 503
+        assert (await caller.get("/apis/test/v1")).status == 503
+        assert len(series(front)) == 502
+        assert ("list", "", "", "", "", "", "aggregator", "503") in series(front)
+        front.plane.install(RouteTable.build([], [externalname()]))
+        assert {labels[1] for labels in series(front)} == {""}
+        assert len(series(front)) == 2
 
 
 @on_uvloop

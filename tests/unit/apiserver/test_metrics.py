@@ -71,6 +71,15 @@ def test_documents_of_openapi_v3_count_as_subresources(
     assert registry.get_sample_value("apiserver_request_total", {**labels, "code": "200"}) == 1
 
 
+def test_what_is_not_served_is_counted_without_the_names_that_clients_choose(registry: CollectorRegistry) -> None:
+    metrics = ServerMetrics(registry)
+    for name in ("a", "b"):
+        info = RequestInfo(verb="list", path="/", is_resource=True, group=name, version=name, resource=name)
+        metrics.observe(info, 404, 0.1, served=False)
+    labels = {**dict.fromkeys(LABELS, ""), "verb": "list", "component": "apiserver", "code": "404"}
+    assert registry.get_sample_value("apiserver_request_total", labels) == 2
+
+
 def test_watches_are_counted_but_not_timed(registry: CollectorRegistry) -> None:
     metrics = ServerMetrics(registry)
     metrics.observe(RequestInfo(verb="watch", path="/", is_resource=True, resource="r"), 200, 900)
