@@ -1,5 +1,7 @@
 """The fault table: what a client, the metrics and the process see of each way in which a backend or a client can fail.
 
+Clients of HTTP/1.1 and of HTTP/2 see the same, except that a stream that is broken off leaves its connection usable.
+
 Slow clients and backends are in test_proxy_streams, names that fail or move in test_proxy_names.
 """
 
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from aggregator.proxy.limits import Limits
+from tests.unit.aggregator.fault_callers import PROTOCOLS, Http2Caller, calling
 from tests.unit.aggregator.proxy_kit import (
     PKI,
     Handler,
@@ -26,16 +29,15 @@ from tests.unit.aggregator.proxy_kit import (
     answering,
     apiservice,
     backend,
-    client,
     on_uvloop,
     proxy,
     read_head,
     read_until_broken,
-    request,
 )
 
 LIMITS = Limits(sweep_seconds=0.05, connect_seconds=0.3, handshake_seconds=0.3, head_bytes=20_000, linger_seconds=0.2)
 THINGS = "/apis/test/v1/things"
+over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -143,17 +145,18 @@ async def nothing_left_open() -> AsyncIterator[None]:
             await asyncio.sleep(0.02)
 
 
+@over_both
 @pytest.mark.parametrize("fault", ANSWERED.values(), ids=ANSWERED.keys())
 @on_uvloop
-async def test_a_fault_before_the_response_is_told(pki: PKI, fault: Answered) -> None:
+async def test_a_fault_before_the_response_is_told(pki: PKI, fault: Answered, protocol: str) -> None:
     async with (
         nothing_left_open(),
         backend(fault.handler, pki.server_context("backend")) as served,
         proxy(pki, [apiservice(served.port, pki.ca.pem)], limits=LIMITS) as front,
-        client(pki, front) as caller,
+        calling(pki, front, protocol) as caller,
     ):
-        found = await caller.get(THINGS + fault.query)
-        assert found.status == fault.code
+        found = await caller.ask("GET", THINGS + fault.query)
+        assert (found.status, found.whole) == (fault.code, True)
         assert found.body.startswith(fault.body)
         assert front.metrics.route("v1.test").codes == {(b"GET", fault.counted or fault.code): 1}
         assert front.metrics.in_flight == 0
@@ -161,7 +164,7 @@ async def test_a_fault_before_the_response_is_told(pki: PKI, fault: Answered) ->
             while front.plane.pools.connection_count() != fault.reusable:
                 await asyncio.sleep(0.01)
         # The client's connection is none the worse for it.
-        assert (await caller.get("/healthz")).status == 503
+        assert (await caller.ask("GET", "/healthz")).status == 503
         assert served.connections == 1
 
 
@@ -178,25 +181,26 @@ BROKEN_OFF = {
 }
 
 
+@over_both
 @pytest.mark.parametrize("handler", BROKEN_OFF.values(), ids=BROKEN_OFF.keys())
 @on_uvloop
-async def test_a_fault_within_the_response_breaks_it_off(pki: PKI, handler: Handler) -> None:
+async def test_a_fault_within_the_response_breaks_it_off(pki: PKI, handler: Handler, protocol: str) -> None:
     async with (
         nothing_left_open(),
         backend(handler, pki.server_context("backend")) as served,
         proxy(pki, [apiservice(served.port, pki.ca.pem)], limits=LIMITS) as front,
-        client(pki, front) as caller,
+        calling(pki, front, protocol) as caller,
     ):
-        await caller.send(request("GET", f"{THINGS}?timeout=400ms"))
-        got = await read_until_broken(caller.reader)
-        assert got.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert b"0\r\n\r\n" not in got
-        assert got.partition(b"\r\n\r\n")[2] in (b"", b"half", b"4\r\nhalf\r\n")
+        found = await caller.ask("GET", f"{THINGS}?timeout=400ms")
+        assert (found.status, found.whole) == (200, False)
+        assert found.body in (b"", b"half")
         assert front.metrics.route("v1.test").codes == {(b"GET", 200): 1}
         assert front.metrics.in_flight == 0
         async with asyncio.timeout(3):
-            while front.plane.pools.connection_count() or front.metrics.downstream_connections():
+            while front.plane.pools.connection_count() or front.metrics.downstream_connections() > (protocol == "h2"):
                 await asyncio.sleep(0.01)
+        if protocol == "h2":
+            assert (await caller.ask("GET", "/healthz")).status == 503
 
 
 @contextlib.asynccontextmanager
@@ -253,27 +257,28 @@ UNREACHABLE = {
 }
 
 
+@over_both
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(("peer", "texts"), UNREACHABLE.values(), ids=UNREACHABLE.keys())
 @on_uvloop
 async def test_a_backend_that_cannot_be_reached(
-    pki: PKI, peer: Callable[[], contextlib.AbstractAsyncContextManager[int]], texts: tuple[str, ...], method: str
+    pki: PKI,
+    peer: Callable[[], contextlib.AbstractAsyncContextManager[int]],
+    texts: tuple[str, ...],
+    method: str,
+    protocol: str,
 ) -> None:
     async with (
         nothing_left_open(),
         peer() as port,
         proxy(pki, [apiservice(port, pki.ca.pem)], limits=LIMITS) as front,
-        client(pki, front) as caller,
+        calling(pki, front, protocol) as caller,
     ):
         reported: list[str] = []
         front.plane.on_unreachable = reported.append
         # An upload to a dead backend: more than any buffer holds, which nobody will ever read.
-        body = b"x" * 3_000_000 if method == "POST" else b""
-        fields = [f"Content-Length: {len(body)}"] if body else []
-        sending = asyncio.create_task(_send(caller.send, request(method, THINGS, *fields, body=body)))
-        found = await caller.response(method)
-        await sending
-        assert found.status == 503
+        found = await caller.ask(method, THINGS, b"x" * 3_000_000 if method == "POST" else b"")
+        assert (found.status, found.whole) == (503, True)
         text = found.body.decode()
         assert text.startswith("error trying to reach service: ")
         assert [part for part in texts if part not in text] == []
@@ -283,16 +288,9 @@ async def test_a_backend_that_cannot_be_reached(
         assert front.metrics.in_flight == front.plane.pools.connection_count() == 0
 
 
-async def _send(send: Callable[[bytes], object], data: bytes) -> None:
-    """Uploads are cut off when their answer is there already."""
-    with contextlib.suppress(ConnectionError):
-        sent = send(data)
-        assert asyncio.iscoroutine(sent)
-        await sent
-
-
+@over_both
 @on_uvloop
-async def test_an_upload_to_a_backend_that_dies_on_the_way(pki: PKI) -> None:
+async def test_an_upload_to_a_backend_that_dies_on_the_way(pki: PKI, protocol: str) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
         await reader.read(65536)
@@ -302,30 +300,26 @@ async def test_an_upload_to_a_backend_that_dies_on_the_way(pki: PKI) -> None:
         nothing_left_open(),
         backend(handle, pki.server_context("backend")) as served,
         proxy(pki, [apiservice(served.port, pki.ca.pem)], limits=LIMITS) as front,
-        client(pki, front) as caller,
+        calling(pki, front, protocol) as caller,
     ):
-        body = b"x" * 8_000_000
-        sending = asyncio.create_task(
-            _send(caller.send, request("PUT", f"{THINGS}/a", f"Content-Length: {len(body)}", body=body))
-        )
-        found = await caller.response("PUT")
-        await sending
-        assert found.status == 503
+        found = await caller.ask("PUT", f"{THINGS}/a", b"x" * 8_000_000)
+        assert (found.status, found.whole) == (503, True)
         assert found.body.startswith(b"error trying to reach service: ")
         assert front.metrics.route("v1.test").codes == {(b"PUT", 503): 1}
         assert served.connections == 1
 
 
+@over_both
 @on_uvloop
-async def test_an_expired_certificate(pki: PKI) -> None:
+async def test_an_expired_certificate(pki: PKI, protocol: str) -> None:
     _expired(pki)
     async with (
         nothing_left_open(),
         backend(answering(answer()), pki.server_context("expired")) as served,
         proxy(pki, [apiservice(served.port, pki.ca.pem)], limits=LIMITS) as front,
-        client(pki, front) as caller,
+        calling(pki, front, protocol) as caller,
     ):
-        found = await caller.get()
+        found = await caller.ask("GET", THINGS)
         assert found.status == 503
         text = b"error trying to reach service: tls: failed to verify certificate: certificate has expired\n"
         assert found.body == text
@@ -358,21 +352,33 @@ def _write(file: Path, data: bytes) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "stays"),
+    [
+        pytest.param("http/1.1", False, id="http/1.1"),
+        pytest.param("h2", False, id="h2"),
+        pytest.param("h2", True, id="h2, and stays connected"),
+    ],
+)
 @pytest.mark.parametrize("when", ["waiting", "reading"])
 @on_uvloop
-async def test_a_client_that_goes_away(pki: PKI, when: str) -> None:
+async def test_a_client_that_goes_away(pki: PKI, when: str, protocol: str, stays: bool) -> None:
     said = b"" if when == "waiting" else HALF
     async with (
         nothing_left_open(),
         backend(saying(said), pki.server_context("backend")) as served,
         proxy(pki, [apiservice(served.port, pki.ca.pem)], limits=LIMITS) as front,
     ):
-        async with client(pki, front) as caller:
-            await caller.send(request("GET", THINGS))
-            if said:
-                await read_head(caller.reader)
+        async with calling(pki, front, protocol) as caller:
+            await caller.begin(THINGS, head=bool(said))
             while served.connections == 0:
                 await asyncio.sleep(0.01)
+            if stays:
+                assert isinstance(caller, Http2Caller)
+                caller.leave()
+                async with asyncio.timeout(3):
+                    while served.closed == 0:
+                        await asyncio.sleep(0.01)
         async with asyncio.timeout(3):
             while served.closed == 0 or front.metrics.downstream_connections():
                 await asyncio.sleep(0.01)

@@ -17,6 +17,7 @@ from tests.unit.aggregator.endpoints_kit import (
     serves,
     unused_port,
 )
+from tests.unit.aggregator.fault_callers import PROTOCOLS, Outcome, calling
 from tests.unit.aggregator.proxy_kit import (
     PKI,
     answer,
@@ -25,6 +26,9 @@ from tests.unit.aggregator.proxy_kit import (
     on_uvloop,
     request,
 )
+
+THINGS = "/apis/test/v1/things"
+over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 @on_uvloop
@@ -65,19 +69,21 @@ async def silent_listener() -> AsyncIterator[tuple[str, int]]:
         yield address
 
 
+@over_both
 @on_uvloop
-async def test_a_name_that_moves_is_followed(pki: PKI, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_moves_is_followed(pki: PKI, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
     monkeypatch.setattr(balancer, "_LOOKUP_PAUSE_SECONDS", 0.05)
     names = Names(monkeypatch)
     async with (
         serves(pki, answering(answer(b"old"))) as old,
         serves(pki, answering(answer(b"new"))) as new,
-        named(pki, names, ("127.0.0.1", old.port)) as (front, caller),
+        named(pki, names, ("127.0.0.1", old.port)) as (front, _),
+        calling(pki, front, protocol) as caller,
     ):
-        assert (await caller.get()).body == b"old"
+        assert (await caller.ask("GET", THINGS)).body == b"old"
         names.addresses["example"] = [("127.0.0.1", new.port)]
         async with asyncio.timeout(3):
-            while (await caller.get()).body != b"new":
+            while (await caller.ask("GET", THINGS)).body != b"new":
                 await asyncio.sleep(0.02)
             while old.closed == 0:
                 await asyncio.sleep(0.02)
@@ -86,7 +92,7 @@ async def test_a_name_that_moves_is_followed(pki: PKI, monkeypatch: pytest.Monke
         before = names.lookups
         while names.lookups < before + 2:
             await asyncio.sleep(0.05)
-        assert (await caller.get()).body == b"new"
+        assert (await caller.ask("GET", THINGS)).body == b"new"
         assert front.plane.pools.connection_count() == 1
 
 
@@ -146,18 +152,20 @@ async def test_a_temporary_failure_of_the_lookup_changes_nothing(pki: PKI, monke
             assert (await other.get()).body == b"here"
 
 
+@over_both
 @on_uvloop
-async def test_an_unknown_name_is_a_503(pki: PKI, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_name_is_a_503(pki: PKI, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
     names = Names(monkeypatch)
-    async with named(pki, names) as (front, caller):
+    async with named(pki, names) as (front, _), calling(pki, front, protocol) as caller:
         del names.addresses["example"]
         reported: list[str] = []
         front.plane.on_unreachable = reported.append
-        found = await caller.get()
-        assert found.status == 503
+        found = await caller.ask("GET", THINGS)
         text = b"error trying to reach service: dial tcp: lookup example: Name or service not known\n"
-        assert found.body == text
+        assert found == Outcome(503, text, whole=True)
         assert reported == ["v1.test"]
+        assert front.metrics.route("v1.test").codes == {(b"GET", 503): 1}
+        assert front.metrics.in_flight == front.plane.pools.connection_count() == 0
 
 
 @on_uvloop

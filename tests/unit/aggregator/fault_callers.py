@@ -1,0 +1,127 @@
+"""One client for either protocol, for what has to be the same over both: an answer, or a response that breaks off."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import h2.events
+import h11
+
+from aggregator.proxy.server import Proxy
+from tests.unit.aggregator.h2_kit import Http2Client
+from tests.unit.aggregator.proxy_kit import PKI, request
+
+PROTOCOLS = ("http/1.1", "h2")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a request. `whole`: the response ended as it should; `status` is 0 without a response."""
+
+    status: int = 0
+    body: bytes = b""
+    whole: bool = False
+
+
+class Caller(Protocol):
+    protocol: str
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> Outcome:
+        """Send a request, and see it through. An answer before the body's end is an answer."""
+
+    async def begin(self, path: str, *, head: bool) -> None:
+        """Send a GET that nobody waits for; with `head`, take the head of its response."""
+
+
+class Http1Caller:
+    protocol = "http/1.1"
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> Outcome:
+        fields = [f"Content-Length: {len(body)}"] if body else []
+        self.writer.write(request(method, path, *fields, body=body))
+        judge = h11.Connection(h11.CLIENT)
+        judge.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+        judge.send(h11.EndOfMessage())
+        found = Outcome()
+        while not found.whole:
+            try:
+                event = judge.next_event()
+                if event is h11.NEED_DATA:
+                    judge.receive_data(await self.reader.read(65536))
+            except (h11.RemoteProtocolError, ConnectionError):
+                return found
+            if isinstance(event, h11.Response):
+                found.status = event.status_code
+            elif isinstance(event, h11.Data):
+                found.body += bytes(event.data)
+            elif isinstance(event, h11.ConnectionClosed):
+                return found
+            else:
+                found.whole = isinstance(event, h11.EndOfMessage)
+        return found
+
+    async def begin(self, path: str, *, head: bool) -> None:
+        self.writer.write(request("GET", path))
+        if head:
+            await self.reader.readuntil(b"\r\n\r\n")
+
+
+class Http2Caller:
+    protocol = "h2"
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.client = Http2Client(reader, writer)
+        self._begun = 0
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> Outcome:
+        client = self.client
+        fields = [("content-length", str(len(body)))] if body else []
+        stream = client.start(method, path, *fields, end=not body)
+        while self._end(stream) is None:
+            room = min(client.connection.local_flow_control_window(stream), 16384) if body else 0
+            if room > 0:
+                client.data(stream, body[:room], end=room >= len(body))
+                body = body[room:]
+                # What has been answered meanwhile is seen before the next frame goes.
+                await asyncio.sleep(0)
+            else:
+                await client.receive()
+        found = Outcome(body=client.received(stream), whole=isinstance(self._end(stream), h2.events.StreamEnded))
+        if any(isinstance(item, h2.events.ResponseReceived) and item.stream_id == stream for item in client.events):
+            found.status = int((await client.head(stream))[":status"])
+        return found
+
+    def _end(self, stream: int) -> h2.events.StreamEnded | h2.events.StreamReset | None:
+        """What the stream ended with; a reset behind the response's end asks for no more of the request."""
+        for item in self.client.events:
+            if isinstance(item, h2.events.StreamEnded | h2.events.StreamReset) and item.stream_id == stream:
+                return item
+        return None
+
+    async def begin(self, path: str, *, head: bool) -> None:
+        self._begun = self.client.start("GET", path)
+        if head:
+            await self.client.head(self._begun)
+
+    def leave(self) -> None:
+        """Break off what was begun; the connection stays."""
+        self.client.connection.reset_stream(self._begun)
+        self.client.flush()
+
+
+@contextlib.asynccontextmanager
+async def calling(pki: PKI, front: Proxy, protocol: str) -> AsyncIterator[Caller]:
+    """A client that speaks `protocol`, one of PROTOCOLS."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", front.port, ssl=pki.client_context(alpn=[protocol]), server_hostname="localhost"
+    )
+    try:
+        yield Http2Caller(reader, writer) if protocol == "h2" else Http1Caller(reader, writer)
+    finally:
+        writer.transport.abort()
