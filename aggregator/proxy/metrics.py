@@ -78,10 +78,8 @@ class ProxyMetrics(Collector):
         for name in names:
             self.routes.pop(name, None)
             version, _, group = name.partition(".")
-            of_it = [
-                key for key in self._terminations if key[1:3] == (group, version) or key[4] == _path(group, version)
-            ]
-            for key in of_it:
+            path = f"/apis/{group}/{version}"
+            for key in [key for key in self._terminations if key[1:3] == (group, version) or key[4] == path]:
                 del self._terminations[key]
 
     def terminated(self, target: Target, code: int) -> None:
