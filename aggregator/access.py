@@ -1,6 +1,5 @@
 """Who comes in and what they may do, put together from the settings: tokens, policy, and whom to ask besides."""
 
-import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,8 +16,7 @@ from apiserver.auth.token_webhook import TokenWebhook
 from apiserver.auth.tokens import StaticTokenAuthenticator, TokenAuthenticator, Tokens
 from apiserver.auth.watched import WatchedFile
 from apiserver.auth.yaml_fields import FileError
-
-RELOAD_SECONDS = 1.0
+from apiserver.reload import Reloader
 
 
 class AccessError(Exception):
@@ -28,11 +26,11 @@ class AccessError(Exception):
 class Access:
     """The authorizer and the token authenticators of this process, and what keeps them up to date.
 
-    `run` looks for changed files until it is cancelled; `stop` ends what is being asked elsewhere.
+    `follow` has changed files taken over; `stop` ends what is being asked elsewhere.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._files: list[WatchedFile[Any]] = []
+        self._files: dict[str, WatchedFile[Any]] = {}
         self._changed: Callable[[], None] = _nothing
         self._stops: list[Callable[[], Coroutine[Any, Any, None]]] = []
         try:
@@ -45,11 +43,10 @@ class Access:
         """Call back whenever the authorizer begins to decide differently."""
         self._changed = changed
 
-    async def run(self) -> None:
-        while True:
-            await asyncio.sleep(RELOAD_SECONDS)
-            for file in self._files:
-                file.refresh()
+    def follow(self, files: Reloader) -> None:
+        """Have the files looked at, each under a name of its own; bad ones are FileErrors."""
+        for name, file in self._files.items():
+            files.watch(name, [file.path], file.reload)
 
     async def stop(self) -> None:
         """Give up what is being asked elsewhere."""
@@ -64,7 +61,7 @@ class Access:
         rules = RuleBook()
         if wanted.policy_file is not None:
             file = WatchedFile(wanted.policy_file, policy_file.load, self._policy_changed)
-            self._files.append(file)
+            self._files["authorization-policy"] = file
             rules = file.value
         webhook: AccessWebhook | None = None
         if wanted.webhook_config_file is not None:
@@ -85,7 +82,7 @@ class Access:
         found: list[TokenAuthenticator] = []
         if wanted.token_file is not None:
             file = WatchedFile(wanted.token_file, static_tokens.load, lambda _: self.tokens.changed())
-            self._files.append(file)
+            self._files["tokens"] = file
             found.append(StaticTokenAuthenticator(file))
         if settings.oidc.issuer_url:
             provider = _oidc(settings)

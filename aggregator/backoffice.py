@@ -93,6 +93,7 @@ async def start(base: Base, socket: Path, wrap: Callable[[ASGIApp], ASGIApp] = l
 
 def follow_files(base: Base, office: BackOffice, files: Reloader) -> None:
     """What the API server stands on, and what it writes for users. Raises StartError, KubeconfigError."""
+    office.access.follow(files)
     if office.local.controllers is not None:
         reloads.follow_bundle(files, base.settings, office.local.controllers.registration.use_bundle)
     reloads.follow_kubeconfig(files, base.settings, office.credentials)

@@ -50,8 +50,7 @@ def build(
     )
     base.collectors.register(proxy.metrics)
     access.on_policy_change(proxy.plane.policy_changed)
-    base.background.start("access", access.run())
-    _observe(base, proxy)
+    _observe(base, files, proxy)
     reloads.follow_front_door(files, credentials, settings, trusted, proxy.plane.identities_changed)
     reloads.follow_client_pair(files, settings, tls, proxy.plane.certificates_changed)
     if proxy.learner is None:
@@ -75,14 +74,13 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _observe(base: Base, proxy: Proxy) -> None:
+def _observe(base: Base, files: Reloader, proxy: Proxy) -> None:
     """Have requests recorded. What is waiting is written after the proxy has stopped, which is registered later."""
     observation = Observation(base.settings, base.collectors)
     base.stack.push_async_callback(observation.stop)
     proxy.plane.observer = observation.observer
     observation.on_policy_change(proxy.plane.policy_changed)
-    if observation.follows_policy:
-        base.background.start("audit policy", observation.run())
+    observation.follow(files)
 
 
 def _client(settings: Settings, socket: Path) -> HttpListWatch | None:

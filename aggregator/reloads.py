@@ -14,9 +14,10 @@ from aggregator.settings import Settings
 from aggregator.trust import Trust
 from aggregator.upstream.tls import UpstreamTLS, UpstreamTLSError
 from apiserver.auth.x509 import CertificateVerifier
+from apiserver.auth.yaml_fields import FileError
 from apiserver.reload import Reloader, ReloadMetrics
 
-_UNUSABLE = (KeyPairError, KubeconfigError, UpstreamTLSError)
+_UNUSABLE = (FileError, KeyPairError, KubeconfigError, UpstreamTLSError)
 
 
 def reloader(collectors: CollectorRegistry) -> Reloader:

@@ -15,7 +15,8 @@ POLL_SECONDS: Final = 1.0
 
 log = logs.get("reload")
 
-_Stamp = tuple[tuple[int, int, int] | None, ...]
+Stamp = tuple[int, int, int] | None
+_Stamps = tuple[Stamp, ...]
 
 
 class ReloadMetrics:
@@ -44,12 +45,12 @@ class _Watch:
         self.name = name
         self.load = load
         self.certificates = certificates
-        self.stamp: _Stamp | None = None
+        self.stamp: _Stamps | None = None
         self.problem = ""
         self._files = tuple(files)
 
-    def look(self) -> _Stamp:
-        return tuple(_stamp(file) for file in self._files)
+    def look(self) -> _Stamps:
+        return tuple(stamp(file) for file in self._files)
 
 
 class Reloader:
@@ -114,7 +115,7 @@ class Reloader:
             self._metrics.reloads.labels(watch.name, "success").inc()
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def stamp(file: Path) -> Stamp:
     """What tells that a file was written or replaced, also behind a link; None when it cannot be looked at."""
     try:
         state = file.stat()

@@ -18,9 +18,9 @@ from aggregator.settings.model import Settings
 from apiserver import logs
 from apiserver.auth.watched import WatchedFile
 from apiserver.auth.yaml_fields import FileError
+from apiserver.reload import Reloader
 from apiserver.version import program_version
 
-RELOAD_SECONDS = 1.0
 STANDARD_OUTPUT = "-"
 _MEGABYTE = 1024 * 1024
 
@@ -51,22 +51,24 @@ class Observation:
             sinks.append(access)
         self.observer = Observer(sinks) if sinks else None
 
-    @property
-    def follows_policy(self) -> bool:
-        """Whether there is something for `run` to do."""
-        return self._policy is not None
-
     def on_policy_change(self, changed: Callable[[], None]) -> None:
         """Call back whenever another audit policy is in force."""
         self._policy_changed = changed
 
-    async def run(self) -> None:
-        """Follow the policy file until cancelled."""
-        while True:
-            await asyncio.sleep(RELOAD_SECONDS)
-            if self._policy is not None and self._audit is not None and self._policy.refresh():
-                self._audit.policy = self._policy.value
+    def follow(self, files: Reloader) -> None:
+        """Have the policy file looked at; a bad one is a FileError."""
+        policy, audit = self._policy, self._audit
+        if policy is None or audit is None:
+            return
+
+        def load() -> bool:
+            changed = policy.reload()
+            if changed:
+                audit.policy = policy.value
                 self._policy_changed()
+            return changed
+
+        files.watch("audit-policy", [policy.path], load)
 
     async def stop(self) -> None:
         """Write and send what is waiting, at most a few seconds."""

@@ -79,6 +79,7 @@ async def _start(base: Base, part: Part, wiring: Wiring) -> Proxy:
         tls=front.upstream_tls(settings),
         socket=wiring.socket,
     )
+    access.follow(files)
     feedback = Feedback(part)
     proxy.plane.on_unreachable = proxy.plane.pools.on_trouble = feedback.note
     listeners = Listeners(proxy, wiring.listening)

@@ -310,7 +310,7 @@ def test_a_new_policy_counts_at_once_and_a_broken_one_never(door: Door) -> None:
     policy.write_text(POLICY + "- {role: names, users: [bob]}\n")
     wait_until(lambda: door(*question).out.strip() == "yes", seconds=15, interval=0.3)
     policy.write_text("roles: nonsense\n")
-    wait_until(lambda: "changed file not taken over" in (door.directory / "aggregator.log").read_text(), seconds=15)
+    wait_until(lambda: "changed files not usable" in (door.directory / "aggregator.log").read_text(), seconds=15)
     assert door(*question).out.strip() == "yes"
     policy.write_text(POLICY)
     wait_until(lambda: door(*question).out.strip() == "no", seconds=15, interval=0.3)

@@ -24,6 +24,9 @@ class Program(LocalStack):
 
     def __init__(self, directory: Path, server_settings: str) -> None:
         super().__init__(directory, f"\n[server]\nworkers = 2\n{server_settings}\n")
+        self.policy = directory / "policy.yaml"
+        """Allows nothing more than no policy does; in effect where the settings name it."""
+        self.policy.write_text("roles: []\n")
 
     def start_aggregator(self) -> None:
         """Returns when all workers serve: one would be enough to be ready."""

@@ -1,6 +1,7 @@
 """Workers that crash, are replaced and end, seen from outside."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -202,3 +203,35 @@ def test_a_wrong_number_of_workers(tmp_path: Path, text: str) -> None:
     assert done.stderr == (
         f"aggregator: GF_SERVER_WORKERS: [server] workers: {text!r} is neither auto nor a number from 0 to 256\n"
     )
+
+
+POLICY = """\
+roles:
+- {name: reader, rules: [{apiGroups: [apiregistration.k8s.io], resources: [apiservices], verbs: [list]}]}
+bindings:
+- {role: reader, users: [ann]}
+"""
+
+
+@pytest.mark.parametrize(
+    "program", ["\n[authorization]\npolicy_file = policy.yaml"], indirect=True, ids=["policy file"]
+)
+def test_a_changed_policy_counts_in_every_process(program: Program) -> None:
+    """Reviews are answered by the API server, requests are decided about by the workers."""
+    attributes = {"verb": "list", "group": "apiregistration.k8s.io", "resource": "apiservices"}
+    review = {"spec": {"user": "ann", "resourceAttributes": attributes}}
+
+    def allowed() -> bool:
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        answer = program.request("POST", path, json.dumps(review).encode(), {"Content-Type": "application/json"})
+        assert answer.code == 201
+        return bool(answer.document["status"]["allowed"])
+
+    def code() -> int:
+        return program.request("GET", LOCAL, headers={"Impersonate-User": "ann"}).code
+
+    assert (allowed(), code()) == (False, 403)
+    program.policy.write_text(POLICY)
+    wait_until(lambda: allowed() and code() == 200, seconds=10)
+    program.policy.write_text("roles: []\n")
+    wait_until(lambda: not allowed() and code() == 403, seconds=10)

@@ -4,8 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from aggregator import access, settings
+from aggregator import access, reloads, settings
 from aggregator.access import Access, AccessError
 from apimachinery.authorization import Decision, Undecided
 from apimachinery.identity import User
@@ -57,8 +58,7 @@ def test_paths_are_settings() -> None:
     assert not _allowed(made.authorizer.authorize(User("eve"), RequestInfo(verb="get", path="/healthz")))
 
 
-async def test_files_are_taken_over_while_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "RELOAD_SECONDS", 0.01)
+async def test_files_are_taken_over_while_running() -> None:
     policy, tokens = Path("policy.yaml"), Path("tokens.csv")
     policy.write_text(_policy("ann"))
     tokens.write_text("t1,ann,1\n")
@@ -68,7 +68,9 @@ async def test_files_are_taken_over_while_running(monkeypatch: pytest.MonkeyPatc
     made.on_policy_change(changed.set)
     told: list[None] = []
     made.tokens.on_change(lambda: told.append(None))
-    running = asyncio.create_task(made.run())
+    files = reloads.reloader(CollectorRegistry())
+    made.follow(files)
+    running = asyncio.create_task(files.run(0.01))
     assert _allowed(made.authorizer.authorize(ANN, METRICS))
     assert made.tokens.authenticate("t1") == User("ann", "1", ("system:authenticated",))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from aggregator import reloads
 from aggregator.errors import StartError
-from aggregator.observe import build
 from aggregator.observe.build import Observation
 from aggregator.settings import check_config
 from tests.unit.aggregator.custom_ini import load_text, problems
@@ -39,12 +39,13 @@ async def test_files_are_made_on_start_for_their_owner_only(tmp_path: Path) -> N
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.log", "b.log")] == [0o600, 0o600]
 
 
-async def test_a_changed_policy_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "RELOAD_SECONDS", 0.01)
+async def test_a_changed_policy_is_taken_over() -> None:
     made = observation("[audit]\npolicy_file = policy.yaml\nlog_path = a.log\n")
     told = asyncio.Event()
     made.on_policy_change(told.set)
-    following = asyncio.create_task(made.run())
+    files = reloads.reloader(CollectorRegistry())
+    made.follow(files)
+    following = asyncio.create_task(files.run(0.01))
     Path("policy.yaml").write_text(f"{POLICY}- level: nonsense\n")
     await asyncio.sleep(0.1)
     assert not told.is_set()

@@ -99,7 +99,7 @@ class World:
 
     def change(self, content: str) -> None:
         self.write(content)
-        assert self._file.refresh()
+        assert self._file.reload()
 
 
 class Stack(NamedTuple):

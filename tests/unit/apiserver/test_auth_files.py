@@ -164,30 +164,34 @@ def test_faults_of_token_files_quote_nothing(text: str, fault: str) -> None:
     assert str(caught.value) == fault
 
 
-def test_a_file_is_taken_over_when_it_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_is_taken_over_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("t1,ann,1")
     heard: list[static_tokens.StaticTokens] = []
     file = WatchedFile(path, static_tokens.load, heard.append)
-    assert not file.refresh()
+    assert not file.reload()
     assert file.value.user("t1") == User("ann", "1")
 
     other = tmp_path / "other.csv"
     other.write_text("t2,bob,2")
     os.replace(other, path)
-    assert file.refresh()
+    assert file.reload()
+    assert not file.reload()
     assert heard == [file.value]
     assert (file.value.user("t1"), file.value.user("t2")) == (None, User("bob", "2"))
 
     path.write_text("broken")
-    assert not file.refresh()
+    for _ in range(2):
+        with pytest.raises(FileError, match=r"t\.csv:1: at least token"):
+            file.reload()
     path.unlink()
-    assert not file.refresh()
+    with pytest.raises(FileError, match="No such file"):
+        file.reload()
     assert file.value.user("t2") == User("bob", "2")
-    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert heard == [file.value]
 
     path.write_text("t3,eve,3")
-    assert file.refresh()
+    assert file.reload()
     assert file.value.user("t3") == User("eve", "3")
 
 
