@@ -35,11 +35,12 @@ from apiserver.rest.context import Context
 from apiserver.rest.dispatch import Verbs
 from apiserver.storage.memory import MemoryStore
 from bench.machinery_kit import Figure, at_most, request
-from tests.clients.local_stack import Answer, LocalStack, wait_until
 from tests.support import backends
 from tests.support.asgi import Client
 from tests.support.backends import Backends
+from tests.support.local_stack import Answer, LocalStack
 from tests.support.registration import SERVER_NAME, availability, register
+from tests.support.waiting import wait_until
 from tests.unit.aggregator.api_kit import (
     Certificates,
     MemoryClient,

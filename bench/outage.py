@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.machinery_kit import Figure
-from tests.clients.local_stack import LocalStack, wait_until
-from tests.e2e.kubectl import Kubectl
 from tests.support import backends
+from tests.support.kubectl import Kubectl
+from tests.support.local_stack import LocalStack
 from tests.support.registration import SERVER_NAME, availability, register
+from tests.support.waiting import wait_until
 from tests.unit.aggregator.api_kit import make_certificates
 
 _GROUPS = [f"b{number}.example" for number in range(20)]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.local_stack import LocalStack
 from tests.clients.matrix import DUMMY, EXTERNAL_NAME, Matrix, SampleKind
-from tests.e2e.kubectl import Kubectl
+from tests.support.kubectl import Kubectl
+from tests.support.local_stack import LocalStack
 
 _NUMBERS = itertools.count(1)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.kubectl import Kubectl, Result
+from tests.support.kubectl import Kubectl, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

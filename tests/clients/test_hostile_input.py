@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from apimachinery.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from apimachinery.protobuf import PROTOBUF
-from tests.clients.local_stack import LocalStack
 from tests.support.budget import examples
 from tests.support.hostile import BODIES, OPERATIONS, PARAMETERS, YAML, encoded, query
+from tests.support.local_stack import LocalStack
 
 _ITEMS = (
     "/apis/service.grafana.app/v0alpha1/namespaces/hostile/externalnames",

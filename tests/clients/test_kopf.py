@@ -9,9 +9,9 @@ from typing import Any
 import kopf
 import pytest
 
-from tests.clients.local_stack import LocalStack
 from tests.clients.matrix import EXTERNAL_NAME, Matrix
-from tests.e2e.kubectl import Kubectl
+from tests.support.kubectl import Kubectl
+from tests.support.local_stack import LocalStack
 
 _PREFIX = "operator.example.com"
 _TARGET = (EXTERNAL_NAME.group, EXTERNAL_NAME.version, EXTERNAL_NAME.plural)

@@ -8,8 +8,8 @@ import kr8s
 import pytest
 from kr8s.asyncio.objects import APIObject, new_class
 
-from tests.clients.local_stack import LocalStack
 from tests.clients.matrix import Matrix
+from tests.support.local_stack import LocalStack
 
 
 @pytest.fixture

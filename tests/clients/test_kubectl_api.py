@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.clients.local_stack import EXAMPLE_API, LocalStack
 from tests.clients.matrix import Matrix
-from tests.e2e.kubectl import Kubectl
+from tests.support.kubectl import Kubectl
+from tests.support.local_stack import EXAMPLE_API, LocalStack
 
 PASSIVE = "v1.passive.example.com"
 

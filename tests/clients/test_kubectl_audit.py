@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.clients.local_stack import LocalStack, wait_until
-from tests.e2e.kubectl import Kubectl
+from tests.support.kubectl import Kubectl
+from tests.support.local_stack import LocalStack
+from tests.support.waiting import wait_until
 
 _SETTINGS = """
 [audit]

@@ -18,8 +18,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.clients.local_stack import free_ports, wait_until
-from tests.e2e.kubectl import Kubectl, Result
+from tests.support.kubectl import Kubectl, Result
+from tests.support.waiting import free_ports, wait_until
 from tests.unit.aggregator.proxy_kit import PKI
 
 POLICY = """\

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.matrix import EXTERNAL_NAME, Matrix
-from tests.e2e.kubectl import Kubectl
+from tests.support.kubectl import Kubectl
 
 
 @pytest.fixture

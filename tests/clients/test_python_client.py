@@ -10,8 +10,8 @@ import kubernetes.dynamic
 import kubernetes.watch
 import pytest
 
-from tests.clients.local_stack import LocalStack
 from tests.clients.matrix import Matrix
+from tests.support.local_stack import LocalStack
 
 # Typed in parts only, and more narrowly than it behaves: everything in it that may be left out is optional.
 client: Any = kubernetes.client

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
 from tests.e2e.stack import COMPOSE_VARIABLES, Stack
+from tests.support.kubectl import Kubectl
 
 
 @pytest.fixture(scope="session")

@@ -4,19 +4,18 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from testcontainers.compose import DockerCompose
 
-T = TypeVar("T")
+from tests.support.waiting import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGE = "api-aggregator:e2e"
@@ -24,24 +23,6 @@ EXAMPLE_API = "v0alpha1.example.grafana.app"
 
 # What compose reads from the environment before it reads .env: a developer's own values must not reach the tests.
 COMPOSE_VARIABLES = ("UID", "GID", "AGGREGATOR_HOST", "AGGREGATOR_PORT", "METRICS_PORT", "AGGREGATOR_IMAGE")
-
-
-def wait_until(ask: Callable[[], T], *, seconds: float, interval: float = 0.25) -> T:
-    """The first true answer; AssertionError with the last answer when none came in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"nothing true within {seconds:g} s; the last answer was {answer!r}")
-        time.sleep(interval)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def copy_tracked_files(target: Path) -> None:
@@ -77,8 +58,7 @@ class Stack:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.project = f"e2e-{uuid.uuid4().hex[:8]}"
-        self.api_port = free_port()
-        self.metrics_port = free_port()
+        self.api_port, self.metrics_port = free_ports(2)
         self.user = 1000 if os.getuid() == 0 else os.getuid()
         self.group = 1000 if os.getuid() == 0 else os.getgid()
         copy_tracked_files(directory)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
 from tests.e2e.stack import EXAMPLE_API, IMAGE, Stack, run_tool
+from tests.support.kubectl import Kubectl
 
 SERVERS = ["aggregator", "example-service"]
 

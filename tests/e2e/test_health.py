@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
 from tests.e2e.stack import Stack
+from tests.support.kubectl import Kubectl
 
 
 @pytest.mark.parametrize("endpoint", ["healthz", "livez", "readyz"])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
 from tests.e2e.stack import EXAMPLE_API
+from tests.support.kubectl import Kubectl
 
 GROUP_VERSION = "/apis/example.grafana.app/v0alpha1"
 

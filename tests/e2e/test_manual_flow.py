@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.stack import EXAMPLE_API, copy_tracked_files, free_port, run_tool, wait_until
+from tests.e2e.stack import EXAMPLE_API, copy_tracked_files, run_tool
+from tests.support.kubectl import Kubectl
+from tests.support.waiting import free_port, wait_until
 
 MANIFESTS = Path("conf/manifests/manual-test")
 PKI = Path("data/grafana-aggregator")

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.stack import EXAMPLE_API, REPOSITORY, Stack, free_port, parse_samples, run_tool, wait_until
+from tests.e2e.stack import EXAMPLE_API, REPOSITORY, Stack, parse_samples, run_tool
+from tests.support.kubectl import Kubectl
+from tests.support.waiting import free_port, wait_until
 
 CONFIGURATION = REPOSITORY / "conf" / "prometheus"
 

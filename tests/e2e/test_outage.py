@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.stack import EXAMPLE_API, Stack, wait_until
+from tests.e2e.stack import EXAMPLE_API, Stack
+from tests.support.kubectl import Kubectl
+from tests.support.waiting import wait_until
 
 LABEL = f'name="{EXAMPLE_API}"'
 

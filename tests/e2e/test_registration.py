@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.stack import EXAMPLE_API, Stack, run_tool, wait_until
+from tests.e2e.stack import EXAMPLE_API, Stack, run_tool
+from tests.support.kubectl import Kubectl
+from tests.support.waiting import wait_until
 
 
 def test_apiservice_made_from_the_file(stack: Stack, kubectl: Kubectl) -> None:

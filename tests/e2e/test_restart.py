@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
 from tests.e2e.stack import EXAMPLE_API, Stack
+from tests.support.kubectl import Kubectl
 
 REMOTE = "v1.kept.example.com"
 

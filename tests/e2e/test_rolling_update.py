@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.kubectl import Kubectl
 from tests.e2e.load import Account, Load, client_context
-from tests.e2e.stack import EXAMPLE_API, Stack, wait_until
+from tests.e2e.stack import EXAMPLE_API, Stack
+from tests.support.kubectl import Kubectl
+from tests.support.waiting import wait_until
 
 REPLICAS = ("replica-a", "replica-b")
 NAME = "example-replicas"

@@ -11,9 +11,10 @@ from functools import partial
 import pytest
 from cryptography import x509
 
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.stack import EXAMPLE_API, Stack, wait_until
+from tests.e2e.stack import EXAMPLE_API, Stack
 from tests.support.callers import Callers, Kubeconfig
+from tests.support.kubectl import Kubectl
+from tests.support.waiting import wait_until
 
 PATH = "/apis/example.grafana.app/v0alpha1/namespaces/default/dummy"
 REQUESTS_PER_SECOND = 500

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.stack import Stack, wait_until
+from tests.e2e.stack import Stack
+from tests.support.kubectl import Kubectl
+from tests.support.waiting import wait_until
 
 RUNTIME = "/apis/example.grafana.app/v0alpha1/runtime"
 

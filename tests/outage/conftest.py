@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.local_stack import LocalStack, wait_until
-from tests.e2e.kubectl import Kubectl
 from tests.support import backends
 from tests.support.backends import Backends
+from tests.support.kubectl import Kubectl
+from tests.support.local_stack import LocalStack
 from tests.support.registration import SERVER_NAME, availability, register
+from tests.support.waiting import wait_until
 from tests.unit.aggregator.api_kit import Certificates, make_certificates
 
 SERVERS = 20

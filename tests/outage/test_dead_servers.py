@@ -2,10 +2,11 @@
 
 import statistics
 
-from tests.clients.local_stack import LocalStack, wait_until
 from tests.outage.conftest import GROUPS, ColdKubectl
 from tests.support.backends import Backends
+from tests.support.local_stack import LocalStack
 from tests.support.registration import availability
+from tests.support.waiting import wait_until
 
 HANGING, REFUSING, HEALTHY = "b3.example", "b7.example", "b9.example"
 COMMANDS = {

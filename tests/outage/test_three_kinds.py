@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.local_stack import LocalStack, wait_until
 from tests.outage.conftest import ColdKubectl
 from tests.support.backends import Backends
+from tests.support.local_stack import LocalStack
 from tests.support.registration import availability, register
+from tests.support.waiting import wait_until
 from tests.unit.aggregator.api_kit import Certificates
 
 KINDS = {

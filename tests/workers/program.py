@@ -10,8 +10,9 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tests.clients.local_stack import LocalStack, wait_until
 from tests.support.callers import Callers, Kubeconfig
+from tests.support.local_stack import LocalStack
+from tests.support.waiting import wait_until
 
 REMOTE = "/apis/example.grafana.app/v0alpha1/namespaces/default/dummy"
 LOCAL = "/apis/apiregistration.k8s.io/v1/apiservices"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.local_stack import wait_until
+from tests.support.waiting import wait_until
 from tests.workers.program import IMPATIENT_SECONDS, LOCAL, REMOTE, WORKERS, Impatient, alive
 
 RESTARTS = "aggregator_process_restarts_total"

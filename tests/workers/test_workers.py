@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.local_stack import wait_until
 from tests.support.callers import Connection, Kubeconfig
+from tests.support.waiting import wait_until
 from tests.workers.program import LOCAL, REMOTE, WORKERS, Program, alive, more
 
 REQUESTS = "aggregator_proxy_requests_total"

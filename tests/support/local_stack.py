@@ -3,25 +3,22 @@
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from pki import write
 from pki.plan import development_plan
-
-T = TypeVar("T")
+from tests.support.waiting import free_ports, wait_until
 
 EXAMPLE_API = "v0alpha1.example.grafana.app"
 READY_SECONDS = 40.0
@@ -57,28 +54,6 @@ allow = localhost, 127.0.0.0/8, ::1
 [feature_toggles]
 grafanaAPIServerEnsureKubectlAccess = true
 """
-
-
-def wait_until(ask: Callable[[], T], *, seconds: float, interval: float = 0.05) -> T:
-    """The first true answer; AssertionError with the last answer when none came in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"nothing true within {seconds:g} s; the last answer was {answer!r}")
-        time.sleep(interval)
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct free ports: all are held until all are known."""
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [server.getsockname()[1] for server in servers]
-    finally:
-        for server in servers:
-            server.close()
 
 
 @dataclass(slots=True)
