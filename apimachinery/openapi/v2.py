@@ -1,13 +1,14 @@
 """The OpenAPI v2 (Swagger) document of all resources of a server (aggregator.md 5.1)."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
-from apimachinery.openapi import operations
-from apimachinery.openapi.components import GVK_EXTENSION, REF_PREFIX, components
+from apimachinery.openapi import operations, rendering
+from apimachinery.openapi.components import REF_PREFIX, components
 from apimachinery.openapi.model import ResourceModel
-from apimachinery.openapi.operations import Body, Operation, Parameter, PathItem
-from apimachinery.openapi.v3 import REASONS
+from apimachinery.openapi.operations import Body, Operation, Parameter
+from apimachinery.openapi.rendering import REASONS
 from apimachinery.types import Object
 
 DEFINITION_PREFIX: Final = "#/definitions/"
@@ -48,15 +49,7 @@ def _reference(component: str) -> Object:
 
 
 def _parameter(parameter: Parameter) -> Object:
-    document: Object = {
-        "name": parameter.name,
-        "in": parameter.location,
-        "description": parameter.description,
-        "type": parameter.type,
-    }
-    if parameter.location == "path":
-        document["required"] = True
-    return document
+    return rendering.parameter(parameter, {"type": parameter.type})
 
 
 def _body_parameter(body: Body) -> Object:
@@ -85,18 +78,7 @@ def _operation(operation: Operation, tag: str) -> Object:
     }
     responses["401"] = {"description": REASONS[401]}
     document["responses"] = responses
-    if operation.action:
-        document["x-kubernetes-action"] = operation.action
-    if operation.kind is not None:
-        document[GVK_EXTENSION] = operation.kind.extension()
-    return document
-
-
-def _path_item(item: PathItem, tag: str) -> Object:
-    document: Object = {operation.method: _operation(operation, tag) for operation in item.operations}
-    if item.parameters:
-        document["parameters"] = [_parameter(parameter) for parameter in item.parameters]
-    return document
+    return document | rendering.extensions(operation)
 
 
 def build(models: Sequence[ResourceModel], *, title: str, version: str) -> Object:
@@ -105,7 +87,12 @@ def build(models: Sequence[ResourceModel], *, title: str, version: str) -> Objec
     for group_version in sorted({model.group_version for model in models}):
         served = [model for model in models if model.group_version == group_version]
         tag = operations.tag(group_version)
-        paths.update({item.path: _path_item(item, tag) for item in operations.paths(group_version, served)})
+        paths.update(
+            {
+                item.path: rendering.path_item(item, partial(_operation, tag=tag), _parameter)
+                for item in operations.paths(group_version, served)
+            }
+        )
     return {
         "swagger": "2.0",
         "info": {"title": title, "version": version},

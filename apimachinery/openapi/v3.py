@@ -1,25 +1,19 @@
 """OpenAPI v3 documents, one for each group version (aggregator.md 5.2)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from apimachinery.gvk import GroupVersion
-from apimachinery.openapi import operations
-from apimachinery.openapi.components import GVK_EXTENSION, components, reference
+from apimachinery.openapi import operations, rendering
+from apimachinery.openapi.components import components, reference
 from apimachinery.openapi.model import ResourceModel
-from apimachinery.openapi.operations import Body, Operation, Parameter, PathItem
+from apimachinery.openapi.operations import Body, Operation, Parameter
+from apimachinery.openapi.rendering import REASONS
 from apimachinery.types import Object
 
 
 def _parameter(parameter: Parameter) -> Object:
-    document: Object = {
-        "name": parameter.name,
-        "in": parameter.location,
-        "description": parameter.description,
-        "schema": {"type": parameter.type},
-    }
-    if parameter.location == "path":
-        document["required"] = True
-    return document
+    return rendering.parameter(parameter, {"schema": {"type": parameter.type}})
 
 
 def _content(media_types: Sequence[str], component: str) -> Object:
@@ -31,10 +25,6 @@ def _request_body(body: Body) -> Object:
     if body.required:
         document["required"] = True
     return document
-
-
-REASONS = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
-"""The descriptions of answers."""
 
 
 def _responses(operation: Operation) -> Object:
@@ -57,18 +47,7 @@ def _operation(operation: Operation, tag: str) -> Object:
     if operation.body is not None:
         document["requestBody"] = _request_body(operation.body)
     document["responses"] = _responses(operation)
-    if operation.action:
-        document["x-kubernetes-action"] = operation.action
-    if operation.kind is not None:
-        document[GVK_EXTENSION] = operation.kind.extension()
-    return document
-
-
-def _path_item(item: PathItem, tag: str) -> Object:
-    document: Object = {operation.method: _operation(operation, tag) for operation in item.operations}
-    if item.parameters:
-        document["parameters"] = [_parameter(parameter) for parameter in item.parameters]
-    return document
+    return document | rendering.extensions(operation)
 
 
 def build(group_version: GroupVersion, models: Sequence[ResourceModel], *, title: str, version: str) -> Object:
@@ -77,6 +56,9 @@ def build(group_version: GroupVersion, models: Sequence[ResourceModel], *, title
     return {
         "openapi": "3.0.0",
         "info": {"title": title, "version": version},
-        "paths": {item.path: _path_item(item, tag) for item in operations.paths(group_version, models)},
+        "paths": {
+            item.path: rendering.path_item(item, partial(_operation, tag=tag), _parameter)
+            for item in operations.paths(group_version, models)
+        },
         "components": {"schemas": components(models)},
     }
