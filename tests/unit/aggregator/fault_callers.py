@@ -116,10 +116,10 @@ class Http2Caller:
 
 
 @contextlib.asynccontextmanager
-async def calling(pki: PKI, front: Proxy, protocol: str) -> AsyncIterator[Caller]:
-    """A client that speaks `protocol`, one of PROTOCOLS."""
+async def calling(pki: PKI, front: Proxy, protocol: str, name: str = "client") -> AsyncIterator[Caller]:
+    """A client that speaks `protocol`, one of PROTOCOLS, and has the certificate `name`."""
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", front.port, ssl=pki.client_context(alpn=[protocol]), server_hostname="localhost"
+        "127.0.0.1", front.port, ssl=pki.client_context(name, [protocol]), server_hostname="localhost"
     )
     try:
         yield Http2Caller(reader, writer) if protocol == "h2" else Http1Caller(reader, writer)

@@ -15,11 +15,13 @@ from aggregator.proxy.admission import Admission, Flow, Seats
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.server import Proxy
 from apimachinery.authorization import AlwaysAllow
+from tests.unit.aggregator.fault_callers import PROTOCOLS, calling
 from tests.unit.aggregator.h2_kit import Http2Client
 from tests.unit.aggregator.proxy_kit import (
     PKI,
     Client,
     answer,
+    answering,
     apiservice,
     backend,
     client,
@@ -301,3 +303,27 @@ async def test_streams_take_seats_like_requests(pki: PKI) -> None:
             await asyncio.sleep(0.005)
         assert await caller.body(caller.start("GET", THINGS)) == b"ok"
         writer.transport.abort()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("/livez", 200), ("/readyz?verbose", 200), ("/healthz", 200), ("/readyz/ping", 429), ("/version", 429)],
+)
+@on_uvloop
+async def test_probes_need_no_seat(pki: PKI, path: str, code: int, protocol: str) -> None:
+    """Who asks whether the server lives does not start it anew because others are busy."""
+    gate = Gate()
+    async with (
+        backend(gate.handle, pki.server_context("backend")) as served,
+        backend(answering(answer())) as local,
+        proxy(
+            pki, [apiservice(served.port, pki.ca.pem)], local_port=local.port, limits=Limits(max_read_only=1)
+        ) as front,
+        calling(pki, front, protocol, "jo") as busy,
+        calling(pki, front, protocol, "jo") as caller,
+    ):
+        front.plane.authorizer = Everybody()
+        await busy.begin(THINGS, head=False)
+        await gate.reached(1)
+        assert (await caller.ask("GET", path)).status == code
