@@ -1,23 +1,27 @@
 """The upstreams of all routes: one per address and TLS identity."""
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 from aggregator.proxy.balancer import Upstream
-from aggregator.proxy.endpoint import Connect
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.metrics import ProxyMetrics, UpstreamState
+from aggregator.proxy.remote import connector
 from aggregator.proxy.resolver import Address
 from aggregator.proxy.routes import Route, RouteTable
+from aggregator.proxy.turns import Turns
 from aggregator.proxy.upstream_conn import UpstreamConnection
-from aggregator.upstream.backend import Backend
-from aggregator.upstream.egress import EgressRefused
 from aggregator.upstream.tls import UpstreamTLS
 
 _NO_ADDRESS: Address = ("", 0)
+_AT_ONCE = 2
+"""Connections to remote backends that are made at a time. 40 requests at once that all need one, beside 1800 others a
+second: p99 of the others 12 ms without a limit; with resumed sessions 5.4 without, 2.2 with 4, 1.5 with 2, 1.4 with 1.
+Two hide each other's round trips."""
+_PATIENCE_SECONDS = 0.001
+"""The least pause between two of those that do not wait for the ones before."""
 
 
 def _nothing(name: str) -> None:
@@ -41,6 +45,7 @@ class Pools:
         self.on_trouble: Callable[[str], None] = _nothing
         """Told the name of an APIService whose server may be gone."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = Turns(_AT_ONCE, _PATIENCE_SECONDS)
         self._local = self._local_upstream(local_socket, local_address)
 
     def upstream(self, route: Route) -> Upstream:
@@ -144,7 +149,7 @@ class Pools:
             name=route.name,
             authority=backend.authority,
             hosts=backend.addresses,
-            connector=self._connector(context, backend),
+            connector=connector(context, backend, limits=limits, egress=self._tls.egress, turns=self._turns),
             limits=limits,
             tasks=self._tasks,
             max_connections=counted(settings.max_connections, limits.max_connections),
@@ -154,30 +159,6 @@ class Pools:
         )
         self._by_key[key] = upstream
         return upstream
-
-    def _connector(self, context: ssl.SSLContext, backend: Backend) -> Callable[[Address], Connect]:
-        limits, egress = self.limits, self._tls.egress
-        given = {host for host, _ in backend.addresses if not egress.trusts(host)}
-
-        def at(address: Address) -> Connect:
-            # What a lookup has found was looked at then.
-            refusal = egress.refusal(address[0]) if address[0] in given else ""
-
-            async def connect(factory: Callable[[], UpstreamConnection]) -> object:
-                if refusal:
-                    raise EgressRefused(refusal)
-                async with asyncio.timeout(limits.connect_seconds + limits.handshake_seconds):
-                    return await asyncio.get_running_loop().create_connection(
-                        factory,
-                        *address,
-                        ssl=context,
-                        server_hostname=backend.server_name,
-                        ssl_handshake_timeout=limits.handshake_seconds,
-                    )
-
-            return connect
-
-        return at
 
     def _local_upstream(self, socket: Path | None, address: tuple[str, int] | None) -> Upstream:
         async def connect(factory: Callable[[], UpstreamConnection]) -> object:
