@@ -7,7 +7,7 @@ Parsing normalises: requirements are sorted, so equal selections written in anot
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 from apimachinery import names
 from apimachinery.field_errors import FieldError, Path, invalid
@@ -87,9 +87,7 @@ class LabelRequirement:
 
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
-    """All requirements together; none (`EVERYTHING`) selects everything."""
-
-    EVERYTHING: ClassVar["LabelSelector"]
+    """All requirements together; none selects everything."""
 
     requirements: tuple[LabelRequirement, ...] = ()
 
@@ -197,9 +195,7 @@ class _LabelParser:
 
 @dataclass(frozen=True, slots=True)
 class FieldSelector:
-    """All requirements (field, operator, value) together; none (`EVERYTHING`) selects everything."""
-
-    EVERYTHING: ClassVar["FieldSelector"]
+    """All requirements (field, operator, value) together; none selects everything."""
 
     requirements: tuple[tuple[str, FieldOperator, str], ...] = ()
 
@@ -272,7 +268,3 @@ def _unescape(text: str) -> str:
                 raise ValueError(f"invalid field selector: invalid escape sequence: \\{char}")
         out.append(char)
     return "".join(out)
-
-
-LabelSelector.EVERYTHING = LabelSelector()
-FieldSelector.EVERYTHING = FieldSelector()

@@ -16,7 +16,6 @@ from pathlib import Path
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from aggregator.api import ports
 from aggregator.api.externalname import RESOURCE
 from aggregator.api.openapi_aggregator import OpenAPIAggregator
 from aggregator.api.openapi_fetch import OpenAPIFetcher
@@ -46,6 +45,7 @@ from tests.unit.aggregator.api_kit import (
     MemoryClient,
     apiservice,
     externalname,
+    fetch_with,
     informer,
     make_certificates,
     running,
@@ -78,7 +78,7 @@ async def _stalls(certificates: Certificates, servers: Backends) -> list[Figure]
         local=_Local(),
         apiservices=apiservices,
         externalnames=externalnames,
-        fetcher=OpenAPIFetcher(ports.fetch_with(UpstreamTLS())),
+        fetcher=OpenAPIFetcher(fetch_with(UpstreamTLS())),
     )
     late: list[float] = []
 

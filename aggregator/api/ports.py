@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from aggregator.upstream.backend import Backend
-from aggregator.upstream.fetch import fetch
-from aggregator.upstream.tls import UpstreamTLS, UpstreamTLSError
+from aggregator.upstream.tls import UpstreamTLSError
 from apimachinery.types import Object
 from apiserver.http1 import HTTPClientError, Response
 
@@ -56,14 +55,3 @@ FAULT_LENGTH: Final = 1000
 """Characters of a fault that a log line gets; a server may have had a hand in the rest."""
 FETCH_ERRORS: Final = (HTTPClientError, UpstreamTLSError, OSError)
 """Everything that asking an aggregated server can fail with."""
-
-
-def fetch_with(tls: UpstreamTLS) -> Fetch:
-    """Fetch with these TLS contexts."""
-
-    async def bound(
-        backend: Backend, path: str, *, headers: Sequence[tuple[str, str]], timeout: float, max_body: int
-    ) -> Response:
-        return await fetch(backend, tls, path, headers, timeout=timeout, max_body=max_body)
-
-    return bound

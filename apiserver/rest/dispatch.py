@@ -295,7 +295,6 @@ def asked_of(request: Request, query: Query) -> Asked:
         accept_encoding=headers.get("accept-encoding", ""),
         user_agent=headers.get("user-agent", ""),
         query=query,
-        head_only=request.method == "HEAD",
     )
 
 

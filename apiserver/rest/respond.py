@@ -40,7 +40,6 @@ class Asked:
     accept_encoding: str = ""
     user_agent: str = ""
     query: Query = field(default_factory=dict)
-    head_only: bool = False
 
     @property
     def pretty(self) -> bool:

@@ -1,7 +1,7 @@
 """The storage contract: compare-and-swap on objects, one revision counter, watches from a revision."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -260,7 +260,3 @@ class Store(Protocol):
         A `since` in the future is accepted: it waits for later events.
         """
         ...
-
-
-Now = Callable[[], float]
-"""A clock: seconds since the epoch."""

@@ -5,7 +5,7 @@ import copy
 import datetime
 import itertools
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,15 @@ from aggregator.api import discovery_sources
 from aggregator.api.ca_bundle import encode
 from aggregator.api.discovery_sources import Source
 from aggregator.api.externalname import external_name
+from aggregator.api.ports import Fetch
 from aggregator.upstream.backend import Backend, backend_for
+from aggregator.upstream.fetch import fetch
+from aggregator.upstream.tls import UpstreamTLS
 from apimachinery import status
 from apimachinery.gvk import GroupResource
 from apimachinery.types import Object
 from apiserver.client import ResourceRef, WatchEvent
+from apiserver.http1 import Response
 from apiserver.informer import Informer
 
 
@@ -356,3 +360,14 @@ def backend(server: Server, certificates: Certificates) -> Backend:
     found = backend_for(obj, lambda namespace, name: externalname(name))
     assert isinstance(found, Backend)
     return found
+
+
+def fetch_with(tls: UpstreamTLS) -> Fetch:
+    """Fetch with these TLS contexts."""
+
+    async def bound(
+        backend: Backend, path: str, *, headers: Sequence[tuple[str, str]], timeout: float, max_body: int
+    ) -> Response:
+        return await fetch(backend, tls, path, headers, timeout=timeout, max_body=max_body)
+
+    return bound

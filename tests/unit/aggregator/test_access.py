@@ -18,9 +18,7 @@ METRICS = RequestInfo(verb="get", path="/metrics")
 ANN = User("ann", groups=("system:authenticated",))
 
 
-@pytest.fixture(autouse=True)
-def _in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_empty_directory")
 
 
 def _policy(user: str) -> str:

@@ -1,12 +1,8 @@
-"""Conditions, ordering, probe verdicts and the reconcile table: everything that decides without acting."""
-
-from typing import Any
+"""Conditions, probe verdicts and the reconcile table: everything that decides without acting."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from aggregator.api import conditions, ordering, probe
+from aggregator.api import conditions, probe
 from aggregator.api.apiservice import AUTOMANAGED_LABEL
 from aggregator.api.conditions import Condition
 from aggregator.api.desired import Action, Desired, Mode, decide, same_spec
@@ -74,45 +70,6 @@ def service(group: str, version: str, group_priority: int = 1000, version_priori
     }
 
 
-def names(objects: list[Object]) -> list[str]:
-    return [obj["metadata"]["name"] for obj in objects]
-
-
-@pytest.mark.parametrize(
-    ("objects", "expected"),
-    [
-        pytest.param([service("a", "v1", 1), service("b", "v1", 2)], ["v1.b", "v1.a"], id="priority descending"),
-        pytest.param([service("aaa", "v1beta1"), service("zzz", "v1")], ["v1.zzz", "v1beta1.aaa"], id="name"),
-    ],
-)
-def test_order_of_all_services(objects: list[Object], expected: list[str]) -> None:
-    assert names(ordering.by_priority(objects)) == expected
-
-
-def test_order_of_groups_and_their_versions() -> None:
-    objects = [
-        service("low", "v1", 10),
-        service("mixed", "v1", 5, 10),
-        service("mixed", "v2", 100, 1),
-        service("mixed", "v1beta1", 5, 10),
-        service("high", "v1", 50),
-    ]
-    assert [(group, names(members)) for group, members in ordering.by_group(objects)] == [
-        ("mixed", ["v1.mixed", "v1beta1.mixed", "v2.mixed"]),
-        ("high", ["v1.high"]),
-        ("low", ["v1.low"]),
-    ]
-
-
-VERSIONS = ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"]
-
-
-@given(st.permutations(VERSIONS))
-def test_versions_are_in_kube_order(versions: list[str]) -> None:
-    ((_, members),) = ordering.by_group([service("g", version) for version in versions])
-    assert [obj["spec"]["version"] for obj in members] == VERSIONS
-
-
 @pytest.mark.parametrize(
     ("attempts", "expected"),
     [
@@ -170,7 +127,6 @@ def test_only_leaving_true_is_counted(before: Object | None, after: Object, coun
 
 
 LABELS = {"none": None, "foreign": "yes", "onstart": "onstart", "true": "true"}
-FOREVER: Any = object()
 
 
 def current(label: str | None, priority: int = 15) -> Object:

@@ -6,7 +6,6 @@ import time
 import orjson
 import pytest
 
-from aggregator.api import ports
 from aggregator.api.discovery_fetch import DiscoveryFetcher, FetchLimits
 from aggregator.api.discovery_sources import Known, Source
 from aggregator.upstream.tls import UpstreamTLS
@@ -22,6 +21,7 @@ from tests.unit.aggregator.api_kit import (
     Request,
     Server,
     backend,
+    fetch_with,
     json_reply,
     make_certificates,
     routes,
@@ -57,7 +57,7 @@ async def discover(
     handler: Handler, certificates: Certificates, source: Source, known: Known | None = None
 ) -> tuple[Known, str, Server]:
     async with serving(handler, certificates) as server:
-        fetcher = DiscoveryFetcher(ports.fetch_with(UpstreamTLS()), LIMITS)
+        fetcher = DiscoveryFetcher(fetch_with(UpstreamTLS()), LIMITS)
         found, fault = await fetcher.discover(backend(server, certificates), source, known or Known())
     return found, fault, server
 
@@ -166,7 +166,7 @@ async def test_a_hundred_thousand_resources_are_too_many_bytes(certificates: Cer
     body = orjson.dumps(document(one=version(*(f"r{number}" for number in range(100_000)))))
     reply = Reply(200, body, {"content-type": V2})
     async with serving(lambda request: reply, certificates) as server:
-        fetcher = DiscoveryFetcher(ports.fetch_with(UpstreamTLS()), FetchLimits(timeout=5))
+        fetcher = DiscoveryFetcher(fetch_with(UpstreamTLS()), FetchLimits(timeout=5))
         found, fault = await fetcher.discover(backend(server, certificates), source_of("one.example"), Known())
     assert fault == "GET /apis: response body exceeds 2097152 bytes"
     assert (found.documents, found.failed) == ({}, frozenset({ONE}))
@@ -188,7 +188,7 @@ async def test_slow_bytes_end_with_the_deadline(certificates: Certificates) -> N
 
     listener = await asyncio.start_server(drip, "127.0.0.1", 0, ssl=certificates.server_context())
     try:
-        fetcher = DiscoveryFetcher(ports.fetch_with(UpstreamTLS()), LIMITS)
+        fetcher = DiscoveryFetcher(fetch_with(UpstreamTLS()), LIMITS)
         server = Server(lambda request: Reply(), listener.sockets[0].getsockname()[1])
         started = time.monotonic()
         _, fault = await fetcher.discover(backend(server, certificates), source_of("one.example"), Known())

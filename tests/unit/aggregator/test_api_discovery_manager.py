@@ -11,7 +11,6 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from aggregator.api import ports
 from aggregator.api.discovery_fetch import DiscoveryFetcher, FetchLimits
 from aggregator.api.discovery_manager import DiscoveryManager, DiscoverySettings
 from aggregator.api.refs import APISERVICES, EXTERNALNAMES
@@ -26,6 +25,7 @@ from tests.unit.aggregator.api_kit import (
     Reply,
     apiservice,
     externalname,
+    fetch_with,
     informer,
     json_reply,
     make_certificates,
@@ -117,7 +117,7 @@ async def world(
         settings=DiscoverySettings(local=local, cache_file=cache_file, last_known=last_known),
         apiservices=apiservices,
         externalnames=externalnames,
-        fetcher=DiscoveryFetcher(ports.fetch_with(UpstreamTLS()), LIMITS),
+        fetcher=DiscoveryFetcher(fetch_with(UpstreamTLS()), LIMITS),
         collectors=collectors,
     )
     async with running(apiservices.run(), externalnames.run(), subject.run()):

@@ -8,7 +8,6 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from aggregator.api import ports
 from aggregator.api.openapi_aggregator import OpenAPIAggregator
 from aggregator.api.openapi_fetch import OpenAPIFetcher, OpenAPILimits
 from aggregator.api.openapi_metrics import RegenerationMetrics
@@ -23,6 +22,7 @@ from tests.unit.aggregator.api_kit import (
     Reply,
     apiservice,
     externalname,
+    fetch_with,
     informer,
     json_reply,
     make_certificates,
@@ -114,7 +114,7 @@ async def world(*objects: Object) -> AsyncIterator[World]:
         local=Local(),
         apiservices=apiservices,
         externalnames=externalnames,
-        fetcher=OpenAPIFetcher(ports.fetch_with(UpstreamTLS()), OpenAPILimits(timeout=0.5)),
+        fetcher=OpenAPIFetcher(fetch_with(UpstreamTLS()), OpenAPILimits(timeout=0.5)),
         regenerations=RegenerationMetrics(collectors),
     )
     async with running(apiservices.run(), externalnames.run(), subject.run()):
@@ -128,7 +128,7 @@ async def test_before_the_first_build_there_is_no_answer() -> None:
         local=Local(),
         apiservices=informer(client, APISERVICES),
         externalnames=informer(client, EXTERNALNAMES),
-        fetcher=OpenAPIFetcher(ports.fetch_with(UpstreamTLS())),
+        fetcher=OpenAPIFetcher(fetch_with(UpstreamTLS())),
     )
     answer = subject.respond("/openapi/v3", "", "")
     assert answer is not None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import orjson
 import pytest
 
-from aggregator.api import openapi_answer, openapi_snapshot, ports
+from aggregator.api import openapi_answer, openapi_snapshot
 from aggregator.api.openapi_answer import RemoteOpenAPI, UnusableDocumentError, V2Document
 from aggregator.api.openapi_fetch import OpenAPIFetcher, OpenAPILimits
 from aggregator.api.openapi_worker import OpenAPIWorker
@@ -24,6 +24,7 @@ from tests.unit.aggregator.api_kit import (
     Request,
     Server,
     backend,
+    fetch_with,
     json_reply,
     make_certificates,
     routes,
@@ -48,7 +49,7 @@ async def poll(
     groups: tuple[str, ...] = ("one.example",),
 ) -> tuple[RemoteOpenAPI, str, Server]:
     async with serving(handler, certificates) as server:
-        fetcher = OpenAPIFetcher(ports.fetch_with(UpstreamTLS()), LIMITS)
+        fetcher = OpenAPIFetcher(fetch_with(UpstreamTLS()), LIMITS)
         found, fault = await fetcher.poll(backend(server, certificates), source_of(*groups), known or RemoteOpenAPI())
     return found, fault, server
 

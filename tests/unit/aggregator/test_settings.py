@@ -12,10 +12,7 @@ from aggregator.settings.load import defaults_file
 from apimachinery.identity import RequestHeaderNames
 from tests.unit.aggregator.custom_ini import load_text, problems
 
-
-@pytest.fixture(autouse=True)
-def _in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_empty_directory")
 
 
 def test_defaults(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from tests.unit.aggregator.custom_ini import load_text, problems
 REPOSITORY = Path(__file__).parents[3]
 
 
-@pytest.fixture(autouse=True)
-def _in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_empty_directory")
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,9 @@
-from pathlib import Path
-
 import pytest
 
 from aggregator.settings import ini
 from tests.unit.aggregator.custom_ini import problems
 
-
-@pytest.fixture(autouse=True)
-def _in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_empty_directory")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,7 @@ from aggregator import settings
 from aggregator.settings import ini, report
 from aggregator.settings.declared import Origin, Value
 
-
-@pytest.fixture(autouse=True)
-def _in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_empty_directory")
 
 
 def test_check_config_of_good_settings() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aggregator.api import externalname, ports, probe
+from aggregator.api import externalname, probe
 from aggregator.api.prober import ProbeLimits, Prober
 from aggregator.proxy import resolver
 from aggregator.settings import model
@@ -15,6 +15,7 @@ from aggregator.upstream.egress import UNRESTRICTED, Egress, EgressRefused
 from aggregator.upstream.kept import KeptConnections
 from aggregator.upstream.tls import UpstreamTLS
 from apiserver import http1
+from tests.unit.aggregator.api_kit import fetch_with
 from tests.unit.aggregator.proxy_kit import PKI, answer, answering, apiservice, backend, client, on_uvloop, proxy
 
 ENFORCED = Egress()
@@ -176,7 +177,7 @@ Ask = Callable[[Backend, UpstreamTLS], Any]
 
 
 async def _by_fetch(backend: Backend, tls: UpstreamTLS) -> Any:
-    return await ports.fetch_with(tls)(backend, "/", headers=(), timeout=5, max_body=100)
+    return await fetch_with(tls)(backend, "/", headers=(), timeout=5, max_body=100)
 
 
 async def _by_kept_connection(backend: Backend, tls: UpstreamTLS) -> Any:

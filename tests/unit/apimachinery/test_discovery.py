@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from apimachinery import discovery
 from apimachinery.discovery import APIResource, GroupVersionEntry
-from apimachinery.gvk import GroupVersion
+from apimachinery.gvk import GroupVersion, version_sort_key
 
 FOOS = APIResource(
     name="foos",
@@ -308,3 +308,11 @@ def test_content_type() -> None:
     assert discovery.aggregated_content_type("v2beta1", "application/yaml") == (
         "application/yaml;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
     )
+
+
+VERSIONS = ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"]
+
+
+@given(st.permutations(VERSIONS))
+def test_versions_are_in_kube_order(versions: list[str]) -> None:
+    assert sorted(versions, key=version_sort_key) == VERSIONS

@@ -223,11 +223,11 @@ def test_any_text_parses_or_is_a_value_error(text: str) -> None:
 
 
 def test_everything() -> None:
-    assert LabelSelector.parse("") == LabelSelector.EVERYTHING
-    assert LabelSelector.EVERYTHING.matches({"a": "b"})
-    assert FieldSelector.parse("") == FieldSelector.EVERYTHING
-    assert FieldSelector.EVERYTHING.matches({})
-    assert FieldSelector.EVERYTHING.empty
+    assert LabelSelector.parse("") == LabelSelector()
+    assert LabelSelector().matches({"a": "b"})
+    assert FieldSelector.parse("") == FieldSelector()
+    assert FieldSelector().matches({})
+    assert FieldSelector().empty
     assert not LabelSelector((LabelRequirement("a", "exists"),)).empty
 
 
