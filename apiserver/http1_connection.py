@@ -328,3 +328,4 @@ class HTTP1Connection(Requests):
         if self._lost and self._task is None and not self.ended.done():
             self._shared.open.discard(self)
             self.ended.set_result(None)
+            self._forget()

@@ -11,6 +11,7 @@ from apiserver.http1_heads import HEAD_TOO_LARGE, Refusal, RequestFields, refusa
 
 MAX_HEAD: Final = 1024 * 1024
 """Bytes of a request head, or of trailers, that are accepted (aggregator.md 0)."""
+_GONE: Final = httptools.HttpRequestParser(object())
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -36,6 +37,12 @@ class Requests(asyncio.Protocol):
         self._receiving: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._refusal: Refusal | None = None
+
+    def _forget(self) -> None:
+        """The connection is over. What it holds and is held by would stay, TLS session included, until a full garbage
+        collection, and a server that has little to do makes one for hundreds of connections."""
+        self._parser = _GONE
+        self._current = self._receiving = None
 
     def _discard(self, size: int) -> None:
         """Bytes came that nobody wants."""
