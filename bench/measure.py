@@ -64,10 +64,19 @@ def parse_h2load(output: str) -> Load:
     return Load(requests=int(counted[1]), per_second=float(speed[1]))
 
 
-def parse_h2load_log(text: str) -> list[tuple[int, int]]:
-    """(status, microseconds) of each request in a file of `h2load --log-file`."""
-    rows = (line.split("\t") for line in text.splitlines() if line)
-    return [(int(status), int(taken)) for _, status, taken in rows]
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One request in a log of h2load: when it began, in seconds of the epoch, and how long it took."""
+
+    began: float
+    status: int
+    milliseconds: float
+
+
+def parse_h2load_log(text: str) -> list[Timed]:
+    """Each request in a file of `h2load --log-file`. A last line that is still being written is left out."""
+    rows = (line.split("\t") for line in text.splitlines(keepends=True) if line.endswith("\n"))
+    return [Timed(int(began) / 1e6, int(status), int(taken) / 1000) for began, status, taken in rows]
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -46,16 +46,25 @@ def figure(stage: Stage) -> Figure:
 
 
 def paced(stage: Stage, urls: Sequence[str], rate: float, clients: int = _CLIENTS) -> list[float]:
-    """Milliseconds of each request of a run of HTTP/1.1 at `rate` requests/s in all, the first half second left out.
+    """Milliseconds of each request of a run of HTTP/1.1 at `rate` requests/s in all, the first second left out.
     LoadError when any was answered anything but 200."""
     log = stage.directory / "paced.log"
-    Path(log).unlink(missing_ok=True)
-    # h2load spreads its log by thread into one file; what it appends must not meet an older run's.
-    command = [need("h2load"), "--h1", "-t1", f"-c{clients}", "-D", f"{stage.options.seconds:.0f}"]
-    command += ["--warm-up-time", "1", f"--rps={rate / clients:.3f}", f"--log-file={log}", *urls]
-    measure.run_load(command, cores=[stage.load_core])
+    measure.run_load(paced_command(log, urls, rate, clients, stage.options.seconds), cores=[stage.load_core])
+    return [item.milliseconds for item in answered(log)]
+
+
+def paced_command(log: Path, urls: Sequence[str], rate: float, clients: int, seconds: float) -> list[str]:
+    """h2load at a fixed rate on each of its connections; a second to warm up comes on top."""
+    # It appends: what it writes must not meet an older run's.
+    log.unlink(missing_ok=True)
+    command = [need("h2load"), "--h1", "-t1", f"-c{clients}", "-D", f"{seconds:.0f}", "--warm-up-time", "1"]
+    return [*command, f"--rps={rate / clients:.3f}", f"--log-file={log}", *urls]
+
+
+def answered(log: Path) -> list[measure.Timed]:
+    """The requests of such a run. LoadError when any was answered anything but 200."""
     rows = measure.parse_h2load_log(log.read_text())
-    bad = sorted({status for status, _ in rows if status != 200})
+    bad = sorted({item.status for item in rows if item.status != 200})
     if bad or not rows:
         raise measure.LoadError(f"paced load: answered {bad or 'nothing'}")
-    return [taken / 1000 for _, taken in rows]
+    return rows

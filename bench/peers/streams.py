@@ -66,6 +66,9 @@ async def _run(directory: Path) -> None:
     raise_file_limit()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "backend.crt", directory / "backend.key")
+    # As every aggregated API server does.
+    context.load_verify_locations(directory / "ca.crt")
+    context.verify_mode = ssl.CERT_OPTIONAL
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_Connection, "127.0.0.1", STREAMS, ssl=context, backlog=4096)
     await server.serve_forever()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.measure import Load, LoadError, Round, parse_h2load, parse_h2load_log, parse_wrk, percentile
+from bench.measure import Load, LoadError, Round, Timed, parse_h2load, parse_h2load_log, parse_wrk, percentile
 from bench.table import Figure, as_markdown, as_text, skipped
 
 WRK = """Running 3s test @ https://localhost:16444/
@@ -77,7 +77,8 @@ def test_h2load_that_measured_something_else(change: dict[str, object], text: st
 
 
 def test_the_log_of_h2load() -> None:
-    assert parse_h2load_log("1764209412000000\t200\t413\n1764209412000100\t503\t99\n") == [(200, 413), (503, 99)]
+    text = "1764209412000000\t200\t413\n1764209412500000\t503\t99\n1764209413"
+    assert parse_h2load_log(text) == [Timed(1764209412.0, 200, 0.413), Timed(1764209412.5, 503, 0.099)]
 
 
 @pytest.mark.parametrize(
