@@ -25,6 +25,9 @@ _MAX_DISCARDED: Final = 8 * 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 """How long bytes are read and dropped after the last response: closing at once could destroy it on its way."""
 _CLOSE_SECONDS: Final = 30.0
+FRESH_SECONDS: Final = 1.0
+"""Age up to which a connection without a request is not closed by a server that stops: its first one may be on its
+way, and a client that loses it cannot know whether it was carried out (Go's net/http waits for five seconds)."""
 _FAILED: Final = Refusal(500, "Internal Server Error")
 
 
@@ -73,7 +76,7 @@ class HTTP1Connection(Requests):
         self._reading = True
         self._writable: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
-        self._idle_since = loop.time()
+        self._made = self._idle_since = loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol
@@ -302,12 +305,18 @@ class HTTP1Connection(Requests):
         self._timer = self._loop.call_later(rest, self._check_idle)
 
     def drain(self) -> None:
-        """Close at once when idle, after the current response otherwise."""
+        """Close when idle, after the current response otherwise; who has only just connected may ask once."""
         current = self._current
-        if current is None or (current.ended and self._task is None):
-            self._close()
-        else:
+        if current is not None and not (current.ended and self._task is None):
             current.keep_alive = False
+            return
+        fresh = FRESH_SECONDS - (self._loop.time() - self._made) if self._idle_since == self._made else 0.0
+        if fresh <= 0:
+            self._close()
+        elif not self._closing:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(fresh, self.drain)
 
     def abort(self) -> None:
         """Cut the client off, and end the application if one runs."""

@@ -8,10 +8,13 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import os
 import socket
 import ssl
 import stat
+import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,7 +25,7 @@ from hypercorn.config import Config
 from apiserver import bindable, logs
 from apiserver.asgi import AbortResponse, ASGIApp, Message, Receive, Scope, Send
 from apiserver.connection import Connection
-from apiserver.http1_connection import IDLE_SECONDS, HTTP1Connection, Shared
+from apiserver.http1_connection import FRESH_SECONDS, IDLE_SECONDS, HTTP1Connection, Shared
 from apiserver.http1_requests import MAX_HEAD
 from apiserver.peer import peer_certificate
 
@@ -44,6 +47,7 @@ _log = logs.get("apiserver.serving")
 HANDSHAKE_SECONDS: Final = 10.0
 MAX_STREAMS: Final = 1000
 _BACKLOG: Final = 1024
+_HANDSHAKE_POLL_SECONDS: Final = 0.02
 
 
 class ListenError(Exception):
@@ -60,10 +64,19 @@ class Connections:
         self._context = WorkerContext(None)
         self._http1 = Shared(app)
         self._http2: set[asyncio.Task[None]] = set()
+        self._knocking: weakref.WeakSet[_Accepted] = weakref.WeakSet()
+        self._draining = False
         self._accepting = True
 
     def __len__(self) -> int:
         return len(self._http1.open) + len(self._http2)
+
+    def knocking(self, accepted: "_Accepted") -> None:
+        """A connection is there, its handshake is not over; one that fails is forgotten without a word."""
+        self._knocking.add(accepted)
+
+    def let_in(self, accepted: "_Accepted") -> None:
+        self._knocking.discard(accepted)
 
     def adopt(
         self, transport: asyncio.Transport, received: bytes = b"", state: Mapping[str, Any] | None = None
@@ -78,11 +91,16 @@ class Connections:
         tls = transport.get_extra_info("ssl_object")
         shared = {"peer_certificate": peer_certificate(tls), **(state or {})}
         if tls is not None and tls.selected_alpn_protocol() == "h2":
-            self._start_http2(transport, received, shared)
+            if self._draining:
+                transport.abort()
+            else:
+                self._start_http2(transport, received, shared)
             return
         connection = HTTP1Connection(self._http1, shared)
         transport.set_protocol(connection)
         connection.connection_made(transport)
+        if self._draining:
+            connection.drain()
         if received:
             connection.data_received(received)
 
@@ -105,25 +123,37 @@ class Connections:
         self._http1.leaving = True
 
     async def drain(self, grace_seconds: float) -> None:
-        """Close idle connections, let running requests finish within `grace_seconds`, then break the rest off."""
-        self._accepting = False
+        """Close idle connections, let running requests finish within `grace_seconds`, then break the rest off.
+
+        A connection that was accepted and has had no request yet may still ask one, see `FRESH_SECONDS`.
+        """
+        self._draining = True
         self.announce_end()
         await self._context.terminated.set()
         for connection in list(self._http1.open):
             connection.drain()
         await self._ended(grace_seconds)
+        self._accepting = False
         if len(self):
             _log.info("connections broken off", server=self._name, connections=len(self))
         for task in list(self._http2):
             task.cancel()
         for connection in list(self._http1.open):
             connection.abort()
-        await self._ended(None)
+        await self._ended(math.inf)
 
-    async def _ended(self, seconds: float | None) -> None:
-        waited = {*self._http2, *(connection.ended for connection in self._http1.open)}
-        if waited:
-            await asyncio.wait(waited, timeout=seconds)
+    async def _ended(self, seconds: float) -> None:
+        """Wait until no connection is left, those included whose handshake has only just begun."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while (rest := deadline - loop.time()) > 0:
+            waited = {*self._http2, *(connection.ended for connection in self._http1.open)}
+            if waited:
+                await asyncio.wait(waited, timeout=rest if rest < math.inf else None)
+            elif self._accepting and any(item.fresh for item in self._knocking):
+                await asyncio.sleep(min(rest, _HANDSHAKE_POLL_SECONDS))
+            else:
+                return
 
 
 class _Accepted(asyncio.Protocol):
@@ -131,8 +161,15 @@ class _Accepted(asyncio.Protocol):
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._accepted = time.monotonic()
+        connections.knocking(self)
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() - self._accepted < FRESH_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connections.let_in(self)
         self._connections.adopt(cast(asyncio.Transport, transport))  # uvloop's is no subclass
 
 

@@ -25,6 +25,38 @@ class TestStop:
         assert await reader.read() == b""
         writer.close()
 
+    @pytest.mark.parametrize("handshake", ["over", "under way"])
+    async def test_who_has_just_connected_may_ask_once(self, serve: Serve, pki: PKI, handshake: str) -> None:
+        server = await serve(echo, tls_on=True)
+        context = ssl.create_default_context(cafile=str(pki.ca_file))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        if handshake == "over":
+            await writer.start_tls(context, server_hostname="localhost")
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(server.stop(grace_seconds=30))
+        await asyncio.sleep(0.1)
+        if handshake == "under way":
+            await writer.start_tls(context, server_hostname="localhost")
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+            await stopping
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer.lower()
+        assert answer.endswith(b"hi")
+        writer.close()
+
+    @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half a head"])
+    async def test_who_has_connected_and_asks_nothing_holds_nobody_up(self, serve: Serve, sent: bytes) -> None:
+        server = await serve(echo)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(sent)
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(3):
+            await server.stop(grace_seconds=30)
+        assert await reader.read() == b""
+        writer.close()
+
     async def test_an_announced_end_tells_each_client_to_connect_anew(self, serve: Serve) -> None:
         server = await serve(describe)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
