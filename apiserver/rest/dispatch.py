@@ -88,8 +88,8 @@ class Dispatcher:
 
     async def __call__(self, request: Request, info: RequestInfo, user: User, query: Query) -> Response:
         """Answer a resource request; a plain 404 when no resource is served at its path."""
-        resource = self._registry.find(info.group, info.version, info.resource)
-        if resource is None or not _scope_fits(resource, info):
+        resource = self._find(info)
+        if resource is None:
             return not_found_page()
         if info.name:
             check_path_name(info.name)
@@ -106,12 +106,17 @@ class Dispatcher:
             return self._responder.virtual(call.asked, resource, await resource.virtual_list(user))
         return await self._handlers[verb](call)
 
+    def _find(self, info: RequestInfo) -> Resource | None:
+        """The resource at this path, as a whole or in a namespace as it is."""
+        resource = self._registry.find(info.group, info.version, info.resource)
+        return resource if resource is not None and _scope_fits(resource, info) else None
+
     def serves(self, info: RequestInfo) -> bool:
         """Whether there is such a resource, whatever its name, with such a subresource; True for other requests."""
         if not info.is_resource:
             return True
-        resource = self._registry.find(info.group, info.version, info.resource)
-        if resource is None or not _scope_fits(resource, info):
+        resource = self._find(info)
+        if resource is None:
             return False
         wanted = info.subresource
         return (
