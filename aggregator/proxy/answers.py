@@ -14,7 +14,7 @@ REDIRECT_REFUSED = "the backend attempted to redirect this request, which is not
 
 def overloaded(error: Overloaded) -> Reply:
     """The backend has more to do than it may; nobody asked it."""
-    return Reply(code=503, body=f"{error}\n".encode(), retry_after=1)
+    return Reply(code=503, body=f"{error}\n".encode(), retry_after=1, logged=False)
 
 
 def too_many_requests(target: Target, route: str) -> Reply:

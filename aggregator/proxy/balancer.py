@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from aggregator.proxy.budget import RetryBudget
 from aggregator.proxy.endpoint import CONNECT_ERRORS, Connect, Dial, Endpoint, Waiter, start
-from aggregator.proxy.failures import Overloaded
 from aggregator.proxy.health import EJECTED, HEALTHY
 from aggregator.proxy.limits import Limits
+from aggregator.proxy.refusals import Refusals
 from aggregator.proxy.resolver import Address, Lookup, is_literal
 from aggregator.proxy.upstream_conn import UpstreamConnection
 from aggregator.upstream.egress import UNRESTRICTED, Egress
@@ -51,8 +51,7 @@ class Upstream:
         self.retired = False
         self.budget = RetryBudget()
         self.endpoints: list[Endpoint] = []
-        self.rejected = 0
-        """Requests refused because too many were waiting."""
+        self.refusals = Refusals(name, in_progress=max_connections, waiting=max_pending)
         self.take: Callable[[bool], UpstreamConnection | None] = self._balanced
         """An idle connection that the request may use, if there is one; the argument tells whether it is replayable."""
         self._named = not local and not all(is_literal(host) for host, _ in hosts)
@@ -159,9 +158,8 @@ class Upstream:
             dial.queue = self._queue
             self._attend(True)
         else:
-            self.rejected += 1
-            text = f"too many requests: {self._max_connections} in progress, {len(self._queue)} waiting"
-            asyncio.get_running_loop().call_soon(dial.fail, Overloaded(text))
+            self.refusals.count()
+            asyncio.get_running_loop().call_soon(dial.fail, self.refusals.error)
         return dial
 
     def _full(self) -> bool:
@@ -317,6 +315,7 @@ class Upstream:
         """Once per `sweep_seconds`: `requests` were made since the last one; what is idle since `horizon` is closed."""
         self.tick = tick
         self.budget.earn(requests, self._limits.sweep_seconds)
+        self.refusals.sweep()
         for endpoint in self._all():
             endpoint.drop_idle(horizon)
         self._leaving = [endpoint for endpoint in self._leaving if endpoint.connections or endpoint.dialing]
@@ -335,6 +334,7 @@ class Upstream:
     def retire(self) -> None:
         """No route leads here any more; what is in progress finishes."""
         self.retired = True
+        self.refusals.sweep()
         for endpoint in self._all():
             endpoint.retire()
 

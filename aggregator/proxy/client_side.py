@@ -196,7 +196,7 @@ class ClientSide(ExchangeState):
             self.keep_alive = False
         self.code = answer.code
         self.head_sent = True
-        if answer.code >= 500:
+        if answer.code >= 500 and answer.logged:
             self._log_failure("request failed", answer.body.decode("utf-8", "replace").strip())
         date = formatdate(usegmt=True).encode()
         self._write_reply(

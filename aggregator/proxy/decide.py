@@ -78,6 +78,8 @@ class Reply:
     """Counts in apiserver_request_terminations_total."""
     target: Target | None = None
     route: str = "local"
+    logged: bool = True
+    """What is answered 5xx gets a line in the log, unless one line tells of many of its kind."""
 
 
 def text(code: int, message: str, *, close: bool = False, terminated: bool = False, route: str = "local") -> Reply:

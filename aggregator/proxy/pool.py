@@ -101,7 +101,7 @@ class Pools:
                         ejections=sum(endpoint.health.ejections for endpoint in upstream.endpoints),
                         retries=upstream.budget.retries,
                         refused_retries=upstream.budget.refused,
-                        rejected=upstream.rejected,
+                        rejected=upstream.refusals.total,
                     ),
                 )
 

@@ -2,8 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import time
+from typing import Any
 
+import pytest
+
+from aggregator.proxy.limits import Limits
+from aggregator.proxy.refusals import Refusals
 from tests.unit.aggregator.endpoints_kit import (
     annotated,
     fronted,
@@ -59,6 +65,73 @@ async def test_a_slow_backend_holds_so_many_requests_and_no_more(pki: PKI) -> No
         assert stuck.connections <= 4
         assert samples(front, "aggregator_proxy_rejected_requests_total") == {(): 1}
         assert (await caller.get()).status == 200
+
+
+def _told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """Message and fields of the proxy's warnings."""
+    records = [item for item in caplog.records if item.name == "aggregator.proxy" and item.levelno >= logging.WARNING]
+    return [{"msg": item.getMessage(), **vars(item)["event_fields"]} for item in records]
+
+
+def _line(requests: int) -> dict[str, Any]:
+    error = "too many requests: 1 in progress, 0 waiting"
+    return {"msg": "requests refused", "upstream": "v1.test", "requests": requests, "error": error}
+
+
+@pytest.mark.parametrize(
+    ("refused", "lines"),
+    [
+        pytest.param([0, 0], [], id="none"),
+        pytest.param([1, 0, 0], [1], id="one"),
+        pytest.param([5, 0, 0], [1, 4], id="a burst"),
+        pytest.param([5, 3, 2, 0], [1, 4, 3, 2], id="over several sweeps"),
+        pytest.param([2, 0, 0, 2, 0], [1, 1, 1, 1], id="begins again"),
+    ],
+)
+def test_a_first_line_and_one_per_sweep(caplog: pytest.LogCaptureFixture, refused: list[int], lines: list[int]) -> None:
+    refusals = Refusals("v1.test", in_progress=1, waiting=0)
+    for count in refused:
+        for _ in range(count):
+            refusals.count()
+        refusals.sweep()
+    assert _told(caplog) == [_line(count) for count in lines]
+    assert refusals.total == sum(refused)
+
+
+@on_uvloop
+async def test_refused_requests_are_not_told_one_by_one(pki: PKI, caplog: pytest.LogCaptureFixture) -> None:
+    only_one = annotated(max_connections="1", max_pending="0")
+    async with (
+        serves(pki, slow(60)) as stuck,
+        fronted(pki, [stuck.port], limits=Limits(sweep_seconds=0.5), annotations=only_one) as (front, caller),
+        client(pki, front) as working,
+    ):
+        await working.send(request("GET", "/apis/test/v1/things"))
+        while stuck.connections == 0:
+            await asyncio.sleep(0.01)
+        assert [(await caller.get()).status for _ in range(50)] == [503] * 50
+        await asyncio.sleep(0.6)
+        swept = [fields["requests"] for fields in _told(caplog)]
+        assert swept[0] == 1
+        # A sweep may have come in the middle of them.
+        assert len(swept) in (2, 3)
+        assert sum(swept) == 50
+        assert samples(front, "aggregator_proxy_rejected_requests_total") == {(): 50}
+
+
+@on_uvloop
+async def test_a_stop_tells_of_the_last_ones(pki: PKI, caplog: pytest.LogCaptureFixture) -> None:
+    only_one = annotated(max_connections="1", max_pending="0")
+    async with (
+        serves(pki, slow(60)) as stuck,
+        fronted(pki, [stuck.port], limits=Limits(sweep_seconds=60), annotations=only_one) as (front, caller),
+        client(pki, front) as working,
+    ):
+        await working.send(request("GET", "/apis/test/v1/things"))
+        while stuck.connections == 0:
+            await asyncio.sleep(0.01)
+        assert [(await caller.get()).status for _ in range(3)] == [503] * 3
+    assert _told(caplog) == [_line(1), _line(2)]
 
 
 @on_uvloop
