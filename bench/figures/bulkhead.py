@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import measure
 from bench.figures.tail import answered, paced_command
 from bench.peers.ours import FAST
-from bench.peers.streams import SLOW_SECONDS
+from bench.peers.streams_asked import SLOW_SECONDS
 from bench.ports import EXTRA
 from bench.stage import Stage, need
 from bench.table import Figure

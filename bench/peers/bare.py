@@ -1,8 +1,13 @@
-"""Two TLS connections joined and nothing else: what a proxied watch takes of memory before a proxy adds anything."""
+"""Two TLS connections joined and nothing else: what a proxied watch takes of memory before a proxy adds anything.
 
+With `--shared 100` only each hundredth client has a connection towards the backend, as if it carried all of their
+watches; the others get their event from here.
+"""
+
+import argparse
 import asyncio
+import itertools
 import ssl
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +15,7 @@ import uvloop
 
 from apiserver.tls import server_context
 from bench.measure import raise_file_limit
+from bench.peers.streams import WATCHING
 from bench.pki import SERVER_NAME
 from bench.ports import BARE, STREAMS
 
@@ -33,15 +39,19 @@ class _Half(asyncio.Protocol):
 
 
 class _Front(_Half):
-    __slots__ = ("_dialling",)
+    __slots__ = ("_dialling", "_dials")
 
-    def __init__(self, context: ssl.SSLContext, tasks: set[asyncio.Task[None]]) -> None:
+    def __init__(self, context: ssl.SSLContext, tasks: set[asyncio.Task[None]], *, dials: bool) -> None:
         super().__init__()
         self._dialling = (context, tasks)
+        self._dials = dials
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None:
             super().data_received(data)
+            return
+        if not self._dials:
+            self.transport.write(WATCHING)
             return
         context, tasks = self._dialling
         task = asyncio.get_running_loop().create_task(self._dial(context, data))
@@ -55,18 +65,27 @@ class _Front(_Half):
         self.other.transport.write(first)
 
 
-async def _run(directory: Path) -> None:
+async def _run(directory: Path, share: int) -> None:
     raise_file_limit()
     towards = ssl.create_default_context(cafile=str(directory / "ca.crt"))
     towards.verify_flags &= ~ssl.VERIFY_X509_STRICT
     towards.load_cert_chain(directory / "client.crt", directory / "client.key")
     front = server_context(directory / "proxy.crt", directory / "proxy.key", [directory / "ca.crt"])
     tasks: set[asyncio.Task[None]] = set()
+    numbers = itertools.count()
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Front(towards, tasks), "127.0.0.1", BARE, ssl=front, backlog=4096
+        lambda: _Front(towards, tasks, dials=next(numbers) % share == 0), "127.0.0.1", BARE, ssl=front, backlog=4096
     )
     await server.serve_forever()
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--shared", type=int, default=1, metavar="N", help="clients for each connection to the backend")
+    arguments = parser.parse_args()
+    uvloop.run(_run(arguments.directory, arguments.shared))
+
+
 if __name__ == "__main__":
-    uvloop.run(_run(Path(sys.argv[1])))
+    main()

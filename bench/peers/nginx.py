@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.pki import SERVER_NAME
-from bench.ports import BACKEND, NGINX, STREAMS
+from bench.ports import BACKEND, BACKEND_HTTP2, NGINX, STREAMS
 
 _HTTP = """
 worker_processes 1; pid {dir}/{role}.pid; error_log {dir}/{role}.log; daemon off;
@@ -13,7 +13,8 @@ http {{ access_log off; keepalive_requests 1000000000; client_max_body_size 0; s
  uwsgi_temp_path {dir}/{role}4; scgi_temp_path {dir}/{role}5;
 """
 _BACKEND = """
- server {{ listen 127.0.0.1:{backend} ssl backlog=4096; ssl_certificate {dir}/backend.crt;
+ server {{ listen 127.0.0.1:{backend} ssl backlog=4096;
+  listen 127.0.0.1:{backend_http2} ssl http2 backlog=4096; ssl_certificate {dir}/backend.crt;
   ssl_certificate_key {dir}/backend.key; ssl_client_certificate {dir}/ca.crt; ssl_verify_client optional;
   location / {{ default_type application/json; root {dir}; try_files /body.json =404; }}
   location ~ /large$ {{ default_type application/octet-stream; root {dir}; try_files /large.bin =404; }} }} }}
@@ -36,6 +37,7 @@ _PROXY = """
 def write(directory: Path) -> None:
     """`backend.conf` and `nginx.conf`."""
     values = {"dir": directory, "backend": BACKEND, "streams": STREAMS, "nginx": NGINX, "name": SERVER_NAME}
+    values["backend_http2"] = BACKEND_HTTP2
     for role, rest in (("backend", _BACKEND), ("nginx", _PROXY)):
         (directory / f"{role}.conf").write_text((_HTTP + rest).format(role=role, **values))
 

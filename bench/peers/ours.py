@@ -32,7 +32,7 @@ from apiserver.auth.tokens import StaticTokenAuthenticator, Tokens
 from apiserver.auth.watched import WatchedFile
 from apiserver.tls import server_context
 from bench.measure import raise_file_limit
-from bench.ports import BACKEND, OURS, STREAMS
+from bench.ports import BACKEND, BACKEND_HTTP2, OURS, STREAMS, STREAMS_HTTP2
 
 _POLICY = """
 roles:
@@ -44,6 +44,7 @@ bindings:
 """
 FAST = tuple(f"fast{number}.test" for number in range(1, 10))
 """Nine groups that lead to the fast backend, besides bench.test."""
+_OTHERS = {"http2.test": BACKEND_HTTP2, "streams.test": STREAMS, "streams-http2.test": STREAMS_HTTP2}
 
 
 class _Certificates:
@@ -94,8 +95,8 @@ async def _run(directory: Path, arguments: argparse.Namespace) -> None:
     )
     proxy.plane.observer = _observer(directory, arguments.observe)
     ca = base64.b64encode((directory / "ca.crt").read_bytes()).decode()
-    services = [_apiservice(group, BACKEND, ca) for group in ("bench.test", *FAST)]
-    services.append(_apiservice("streams.test", STREAMS, ca))
+    groups = dict.fromkeys(("bench.test", *FAST), BACKEND) | _OTHERS
+    services = [_apiservice(group, port, ca) for group, port in groups.items()]
     proxy.plane.install(RouteTable.build(services, [_externalname()]))
     await proxy.start("127.0.0.1", arguments.port, reuse_port=arguments.reuse_port)
     stop = asyncio.Event()
