@@ -7,7 +7,6 @@ dynamic table of the header compression is the same.
 
 import asyncio
 import time
-from collections.abc import Callable
 from math import inf
 from typing import cast
 
@@ -28,7 +27,6 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
     """Serves one client."""
 
     __slots__ = (
-        "_greeted",
         "_opening",
         "_owed",
         "_receivable",
@@ -40,8 +38,6 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
         self._rest = b""
         self._opening = frames.PREFACE
         """What of the preface has not come yet."""
-        self._greeted = False
-        """The client's first SETTINGS have come."""
         self._receivable = _CONNECTION_WINDOW
         self._owed = 0
 
@@ -114,32 +110,6 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
         self._opening = wanted[len(got) :]
         return len(got)
 
-    def _read(self, data: bytes, position: int) -> int:
-        """Take all whole frames; where the rest begins."""
-        size = len(data)
-        while size - position >= 9:
-            word, flags, ident = frames.unpack_head(data, position)
-            length = word >> 8
-            if length > frames.FRAME_BYTES:
-                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "frame larger than announced")
-            start = position + 9
-            if size - start < length:
-                break
-            position = start + length
-            kind = word & 0xFF
-            ident &= 0x7FFFFFFF
-            if self._head is not None and (kind != frames.CONTINUATION or ident != self._head[0]):
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame between those of one head")
-            if not self._greeted and kind != frames.SETTINGS:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "no SETTINGS at the start")
-            if kind < _KNOWN_KINDS:
-                _HANDLERS[kind](self, ident, flags, data[start:position])
-            else:
-                self._calm.trifle()
-            if self.closed:
-                return size
-        return position
-
     # Other frames
 
     def _on_data(self, ident: int, flags: int, payload: bytes) -> None:
@@ -171,13 +141,6 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
             else:
                 self._touched[stream] = None
 
-    def _on_priority(self, ident: int, flags: int, payload: bytes) -> None:
-        if not ident:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "PRIORITY of the connection")
-        self._calm.trifle()
-        if len(payload) != 5:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PRIORITY of a wrong size")
-
     def _on_rst_stream(self, ident: int, flags: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
@@ -191,33 +154,18 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
         self._forget(stream)
 
     def _on_settings(self, ident: int, flags: int, payload: bytes) -> None:
-        if ident:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS of a stream")
-        if flags & frames.ACK:
-            if payload:
-                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "an acknowledgement with content")
-            if not self._greeted:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "no SETTINGS at the start")
-            self._calm.trifle()
+        values = self._settings(ident, flags, payload)
+        if values is None:
             return
-        if len(payload) % 6:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
-        self._calm.trifle(1 + len(payload) // 6)
         if not self._greeted:
             self._greeted = True
             self._partial_since = 0.0
-        for name, value in frames.read_settings(payload):
+        for name, value in values:
             if name == frames.INITIAL_WINDOW_SIZE:
                 self._initial_window(value)
-            elif name == frames.ENABLE_PUSH and value > 1:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
-            elif name == frames.MAX_FRAME_SIZE and not frames.FRAME_BYTES <= value < 1 << 24:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
         self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _initial_window(self, value: int) -> None:
-        if value > frames.LARGEST_WINDOW:
-            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE out of range")
         change = value - self.initial_window
         self.initial_window = value
         for stream in list(self.streams.values()):
@@ -230,15 +178,8 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
     def _on_push_promise(self, ident: int, flags: int, payload: bytes) -> None:
         raise ConnectionFault(frames.PROTOCOL_ERROR, "PUSH_PROMISE of a client")
 
-    def _on_ping(self, ident: int, flags: int, payload: bytes) -> None:
-        if ident:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "PING of a stream")
-        if len(payload) != 8:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PING of a wrong size")
-        self._calm.trifle()
-        if not flags & frames.ACK:
-            self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
-        elif payload == LEAVING_PING:
+    def _pong(self, payload: bytes) -> None:
+        if payload == LEAVING_PING:
             self._leave()
 
     def _on_goaway(self, ident: int, flags: int, payload: bytes) -> None:
@@ -250,14 +191,8 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
         self._calm.trifle()
 
     def _on_window_update(self, ident: int, flags: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
-        increment = frames.number(payload)
-        if increment < 256:
-            self._calm.trifle()
+        increment = self._increment(ident, payload)
         if not ident:
-            if not increment:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
             self.window += increment
             if self.window > frames.LARGEST_WINDOW:
                 raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window above its maximum")
@@ -303,7 +238,7 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
         self.deadline = min(self.deadline, self._leaving_at)
 
 
-_HANDLERS: tuple[Callable[[Http2Connection, int, int, bytes], None], ...] = (
+Http2Connection.handlers = (
     Http2Connection._on_data,
     Http2Connection._on_headers,
     Http2Connection._on_priority,
@@ -315,4 +250,3 @@ _HANDLERS: tuple[Callable[[Http2Connection, int, int, bytes], None], ...] = (
     Http2Connection._on_window_update,
     Http2Connection._on_continuation,
 )
-_KNOWN_KINDS = len(_HANDLERS)

@@ -7,6 +7,7 @@ from typing import Final
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+KINDS: Final = 10
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
@@ -93,6 +94,17 @@ def data(stream: int, payload: bytes, *, end: bool) -> list[bytes]:
         flags = END_STREAM if end and start + FRAME_BYTES >= size else 0
         out += (pack_head(len(piece) << 8 | DATA, flags, stream), piece)
     return out
+
+
+def header_block(flags: int, payload: bytes) -> bytes:
+    """What of HEADERS is about fields (RFC 9113 6.2). ConnectionFault."""
+    if flags & PADDED:
+        payload = unpadded(payload)
+    if flags & HAS_PRIORITY:
+        if len(payload) < 5:
+            raise ConnectionFault(FRAME_SIZE_ERROR, "HEADERS too short for its priority")
+        payload = payload[5:]
+    return payload
 
 
 def unpadded(payload: bytes) -> bytes:

@@ -3,8 +3,8 @@
 import time
 
 from aggregator.proxy import http2_frames as frames
-from aggregator.proxy.http2_calm import Calm
 from aggregator.proxy.http2_frames import ConnectionFault
+from aggregator.proxy.http2_framing import FRAGMENTS
 from aggregator.proxy.http2_hpack import Decoder, Fields, HpackError, TooLarge
 from aggregator.proxy.http2_link import Http2Link
 from aggregator.proxy.http2_request import Http2Request, MalformedRequest, read_fields, read_request
@@ -14,19 +14,14 @@ from aggregator.proxy.plane import Plane
 
 _KNOWN_REQUESTS = 256
 _KNOWN_BYTES = 1024
-_FRAGMENTS = 128
-"""CONTINUATION frames of one head, at most; a megabyte takes half of it."""
 
 
 class Http2Heads(Http2Link):
     """Turns HEADERS and CONTINUATION into streams. `http2_connection` adds the other frames."""
 
     __slots__ = (
-        "_calm",
         "_decoder",
-        "_fragments",
         "_generation",
-        "_head",
         "_known",
         "_lasting",
         "_partial_since",
@@ -40,20 +35,11 @@ class Http2Heads(Http2Link):
         self._generation = 0
         self._lasting = False
         """The last block decoded has left the table as it was."""
-        self._calm = Calm()
-        self._head: tuple[int, bool] | None = None
-        """Stream and END_STREAM of a head of which more has to come."""
-        self._fragments: list[bytes] = []
         self._partial_since = 0.0
 
     def _on_headers(self, ident: int, flags: int, payload: bytes) -> None:
         if flags & (frames.PADDED | frames.HAS_PRIORITY):
-            if flags & frames.PADDED:
-                payload = frames.unpadded(payload)
-            if flags & frames.HAS_PRIORITY:
-                if len(payload) < 5:
-                    raise ConnectionFault(frames.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
-                payload = payload[5:]
+            payload = frames.header_block(flags, payload)
         if not ident & 1:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "HEADERS on a stream that a client cannot open")
         end = bool(flags & frames.END_STREAM)
@@ -70,7 +56,7 @@ class Http2Heads(Http2Link):
         fragments = self._fragments
         fragments.append(payload)
         # As many bytes as the fields may have, so that a head within the limit never needs more.
-        if len(fragments) > _FRAGMENTS or sum(map(len, fragments)) > self.plane.limits.head_bytes:
+        if len(fragments) > FRAGMENTS or sum(map(len, fragments)) > self.plane.limits.head_bytes:
             if ident > self._last and self._admits(ident):
                 self._last = ident
                 self._too_large(ident, end=True)

@@ -1,13 +1,12 @@
 """What the streams of one HTTP/2 connection share: who the client is, what it takes, and how the connection ends."""
 
-import asyncio
 import time
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.decide import NOBODY, Identity
-from aggregator.proxy.http2_hpack import NO_TABLE
+from aggregator.proxy.http2_framing import Framing
 from aggregator.proxy.plane import Plane
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ _LEAVING_SECONDS = 1.0
 LEAVING_PING = b"leaving\0"
 
 
-class Http2Link:
+class Http2Link(Framing):
     """The writing half of a connection. `http2_connection` adds the reading half."""
 
     __slots__ = (
@@ -33,13 +32,9 @@ class Http2Link:
         "_idle_since",
         "_last",
         "_leaving_at",
-        "_loop",
-        "_no_table_said",
-        "_out",
         "_resets",
         "_touched",
         "certificate",
-        "closed",
         "deadline",
         "forwarded_for",
         "initial_window",
@@ -47,20 +42,18 @@ class Http2Link:
         "per_request_identity",
         "plane",
         "streams",
-        "transport",
         "waiting",
         "window",
         "write_blocked",
     )
 
     def __init__(self, plane: Plane) -> None:
+        super().__init__()
         self.plane = plane
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.streams: dict[int, Http2Stream] = {}
         self.waiting: dict[Http2Response, None] = {}
         """Streams whose own window is open and whose data still has to wait, in order."""
         self.deadline = inf
-        self.closed = False
         self.certificate: bytes | None = None
         self.peer = b""
         self.forwarded_for = b""
@@ -70,15 +63,12 @@ class Http2Link:
         """What the client takes of all bodies."""
         self.initial_window = frames.DEFAULT_WINDOW
         self.write_blocked = False
-        self._loop = asyncio.get_running_loop()
         self._identity: Identity = NOBODY
         self._identity_until = 0.0
         self._last = 0
         """The highest stream that the client has opened."""
         self._resets: dict[int, None] = {}
         """Streams that we have reset: what the client sent before it knew is ignored."""
-        self._no_table_said = False
-        self._out: list[bytes] = []
         self._touched: dict[Http2Stream, None] = {}
         """Streams with something for their upstreams."""
         self._idle_since = 0.0
@@ -93,31 +83,6 @@ class Http2Link:
             self._identity = self.plane.connection_identity(self.certificate, now)
             self._identity_until = now + self.plane.limits.identity_seconds
         return self._identity
-
-    def write(self, data: bytes) -> None:
-        out = self._out
-        if not out:
-            self._loop.call_soon(self._flush)
-        out.append(data)
-
-    def send(self, pieces: list[bytes]) -> None:
-        out = self._out
-        if not out:
-            self._loop.call_soon(self._flush)
-        out += pieces
-
-    def headers(self, ident: int, block: bytes, *, end: bool) -> None:
-        if not self._no_table_said:
-            self._no_table_said = True
-            block = NO_TABLE + block
-        self.send(frames.headers(ident, block, end=end))
-
-    def _flush(self) -> None:
-        out = self._out
-        if out:
-            if not self.closed:
-                self.transport.write(b"".join(out))
-            out.clear()
 
     def ended(self, stream: "Http2Response") -> None:
         """The response has been sent as a whole."""
