@@ -3,15 +3,16 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any
 
 from aggregator.proxy.budget import RetryBudget
-from aggregator.proxy.endpoint import CONNECT_ERRORS, Connect, Dial, Endpoint, Waiter, start
+from aggregator.proxy.carrier import Carrier
+from aggregator.proxy.endpoint import CONNECT_ERRORS, Dial, Endpoint, Waiter, Ways, start
 from aggregator.proxy.health import EJECTED, HEALTHY
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.refusals import Refusals
 from aggregator.proxy.resolver import Address, Lookup, is_literal
-from aggregator.proxy.upstream_conn import UpstreamConnection
 from aggregator.upstream.egress import UNRESTRICTED, Egress
 
 _LOOKUP_PAUSE_SECONDS = 1.0
@@ -30,7 +31,7 @@ class Upstream:
         name: str,
         authority: str,
         hosts: Sequence[tuple[str, int]],
-        connector: Callable[[Address], Connect],
+        connector: Callable[[Address], Ways],
         limits: Limits,
         tasks: set[asyncio.Task[None]],
         max_connections: int = 0,
@@ -52,8 +53,8 @@ class Upstream:
         self.budget = RetryBudget()
         self.endpoints: list[Endpoint] = []
         self.refusals = Refusals(name, in_progress=max_connections, waiting=max_pending)
-        self.take: Callable[[bool], UpstreamConnection | None] = self._balanced
-        """An idle connection that the request may use, if there is one; the argument tells whether it is replayable."""
+        self.take: Callable[[bool], Carrier | None] = self._balanced
+        """What the request can use at once, if there is any; the argument tells whether it is replayable."""
         self._named = not local and not all(is_literal(host) for host, _ in hosts)
         self._connector = connector
         self._limits = limits
@@ -100,7 +101,7 @@ class Upstream:
         endpoint.health.leaving(time.monotonic(), seconds)
         return self._others(endpoint)
 
-    def next_waiting(self, connection: UpstreamConnection) -> bool:
+    def next_waiting(self, connection: Carrier) -> bool:
         queue = self._queue
         dial = queue.popitem(last=False)[0] if queue else None
         if not queue:
@@ -123,7 +124,7 @@ class Upstream:
         now = time.monotonic()
         return any(other is not endpoint and other.health.rank(now) == HEALTHY for other in self.endpoints)
 
-    def _balanced(self, replayable: bool) -> UpstreamConnection | None:
+    def _balanced(self, replayable: bool) -> Carrier | None:
         self._turn += 1
         chosen = self._choose(())
         if chosen is None or chosen.health.rank(time.monotonic()) == EJECTED:
@@ -150,7 +151,7 @@ class Upstream:
     # Limits
 
     def _place(self, dial: Dial) -> Dial:
-        if dial.long_running or dial.dedicated or not self._full():
+        if dial.long_running or dial.dedicated or not self.full():
             self._start(dial)
             return dial
         if len(self._queue) < self._max_pending:
@@ -162,7 +163,7 @@ class Upstream:
             asyncio.get_running_loop().call_soon(dial.fail, self.refusals.error)
         return dial
 
-    def _full(self) -> bool:
+    def full(self) -> bool:
         if not self._max_connections:
             return False
         used = self._dials + sum(len(item.connections) - item.unused for item in self._all())
@@ -175,7 +176,7 @@ class Upstream:
         queue = self._queue
         if not queue:
             return
-        while queue and not self._full():
+        while queue and not self.full():
             self._start(queue.popitem(last=False)[0])
         if not queue:
             self._attend(False)
@@ -207,7 +208,7 @@ class Upstream:
         elif dial.long_running or dial.dedicated:
             self._streaming += 1
 
-    async def _connection(self, dial: Dial) -> UpstreamConnection:
+    async def _connection(self, dial: Dial) -> Carrier:
         if not self.endpoints:
             failure = await self._names.refresh()
             if failure is not None and not self.endpoints:
@@ -223,10 +224,10 @@ class Upstream:
                 raise
         return await self._race(dial)
 
-    async def _race(self, dial: Dial) -> UpstreamConnection:
+    async def _race(self, dial: Dial) -> Carrier:
         """Connect to one endpoint after the other until one succeeds; a slow one gets company instead of a follower."""
         tried: set[Endpoint] = {dial.avoid} if dial.avoid is not None and self._others(dial.avoid) else set()
-        running: dict[asyncio.Task[UpstreamConnection], Endpoint] = {}
+        running: dict[asyncio.Task[Carrier], Endpoint] = {}
         failure: BaseException | None = None
         waits = 0
         try:
@@ -238,7 +239,7 @@ class Upstream:
                     continue
                 if endpoint is not None and (not tried or (not running and failure is None) or self.budget.spend()):
                     tried.add(endpoint)
-                    running[self._attempt(endpoint, dial.dedicated)] = endpoint
+                    running[self._attempt(endpoint, endpoint.carrier(dedicated=dial.dedicated))] = endpoint
                 elif not running:
                     raise failure or OSError("no address")
                 timeout = self._limits.hedge_seconds
@@ -264,9 +265,8 @@ class Upstream:
             dial.where = self.where
             raise self._names.failure
 
-    def _attempt(self, endpoint: Endpoint, dedicated: bool) -> asyncio.Task[UpstreamConnection]:
-        name = f"connect {endpoint.where}"
-        task = asyncio.get_running_loop().create_task(endpoint.connect(dedicated=dedicated), name=name)
+    def _attempt(self, endpoint: Endpoint, work: Coroutine[Any, Any, Carrier]) -> asyncio.Task[Carrier]:
+        task = asyncio.get_running_loop().create_task(work, name=f"connect {endpoint.where}")
         self._tasks.add(task)  # type: ignore[arg-type]  # its result is nobody's business but the callback's
         task.add_done_callback(self._tasks.discard)
         return task
@@ -299,15 +299,7 @@ class Upstream:
             self._attend(True)
 
     def _endpoint(self, where: str, address: Address) -> Endpoint:
-        limits = self._limits
-        return Endpoint(
-            self,
-            where=where,
-            connect=self._connector(address),
-            head_bytes=limits.head_bytes,
-            idle_connections=limits.idle_connections,
-            unsafe_ticks=limits.unsafe_reuse_ticks,
-        )
+        return Endpoint(self, where=where, ways=self._connector(address), limits=self._limits)
 
     # Housekeeping
 
@@ -317,8 +309,8 @@ class Upstream:
         self.budget.earn(requests, self._limits.sweep_seconds)
         self.refusals.sweep()
         for endpoint in self._all():
-            endpoint.drop_idle(horizon)
-        self._leaving = [endpoint for endpoint in self._leaving if endpoint.connections or endpoint.dialing]
+            endpoint.sweep(horizon)
+        self._leaving = [endpoint for endpoint in self._leaving if endpoint.open or endpoint.dialing]
         self._start_waiting()
         if self.retired:
             return
@@ -326,8 +318,8 @@ class Upstream:
         if len(self.endpoints) > 1:
             for endpoint in self.endpoints:
                 if endpoint.health.failures and now >= endpoint.health.trial_at and not endpoint.dialing:
-                    self._attempt(endpoint, False).add_done_callback(_keep)
-        in_use = now - self._dialed_at < _IN_USE_SECONDS or any(endpoint.connections for endpoint in self.endpoints)
+                    self._attempt(endpoint, endpoint.connect()).add_done_callback(_keep)
+        in_use = now - self._dialed_at < _IN_USE_SECONDS or any(endpoint.open for endpoint in self.endpoints)
         if self._named and in_use:
             self._names.look_again(self._limits.resolve_seconds)
 
@@ -347,23 +339,22 @@ class Upstream:
 
     @property
     def connections(self) -> int:
-        return sum(len(endpoint.connections) for endpoint in self._all())
+        return sum(endpoint.open for endpoint in self._all())
 
     def abort(self) -> None:
         """Break everything off."""
         self.retire()
         self._queue.clear()
         for endpoint in self._all():
-            for connection in list(endpoint.connections):
-                connection.transport.abort()
+            endpoint.abort()
 
 
-def _streams(connection: UpstreamConnection) -> bool:
+def _streams(connection: Carrier) -> bool:
     exchange = connection.exchange
     return exchange is not None and (exchange.long_running or connection.dedicated)
 
 
-def _keep(task: asyncio.Task[UpstreamConnection]) -> None:
+def _keep(task: asyncio.Task[Carrier]) -> None:
     """An attempt whose request is served already, or that had none."""
     if not task.cancelled() and task.exception() is None:
         connection = task.result()

@@ -7,13 +7,13 @@ from typing import Any
 
 from aggregator.proxy import wire
 from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHABLE, overloaded
+from aggregator.proxy.carrier import Carrier
 from aggregator.proxy.decide import GATEWAY_TIMEOUT, Reply, text
 from aggregator.proxy.exchange_state import ExchangeState
-from aggregator.proxy.failures import CONTEXT_DEADLINE, Overloaded, describe
+from aggregator.proxy.failures import CONTEXT_DEADLINE, NeverProcessed, Overloaded, describe
 from aggregator.proxy.headers import ResponseHead
 from aggregator.proxy.plane import log
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
-from aggregator.proxy.upstream_conn import UpstreamConnection
 
 _FLUSH_SECONDS = 60.0
 """How long a client may take to read what is left of its last response."""
@@ -32,16 +32,19 @@ class ClientSide(ExchangeState):
 
     def response_refused(self) -> bool:
         upstream = self.upstream
-        safe = self._replay is not None and not self.retried
-        if upstream is None or not safe or not upstream.endpoint.owner.may_retry(upstream.endpoint, reused=False):
+        if upstream is None or self._replay is None or not self._may_retry(upstream, reused=False):
             return False
         upstream.release()
-        self._retry(upstream)
+        self._retry(upstream, self._replay)
         return True
 
-    def _retry(self, upstream: UpstreamConnection) -> None:
-        """Send the request again, over another connection than the one that failed it."""
+    def _may_retry(self, upstream: Carrier, *, reused: bool) -> bool:
+        return not self.retried and upstream.endpoint.owner.may_retry(upstream.endpoint, reused=reused)
+
+    def _retry(self, upstream: Carrier, again: bytes) -> None:
+        """Send the request again, over another connection than the one that failed it; its rest is still to come."""
         self.retried = True
+        self._to_upstream.insert(0, again)
         self.upstream = None
         endpoint = upstream.endpoint
         self.dial = endpoint.owner.retry(self, endpoint, long_running=self.long_running)
@@ -144,12 +147,14 @@ class ClientSide(ExchangeState):
             self.transport.close()
             return
         if upstream is not None and not answered:
-            if not upstream.reused and self.remote:
-                upstream.endpoint.failed(error)
             # RFC 9110 9.2.2: the connection died under a safe request without a body.
-            again = self._replay is not None and not self.retried
-            if again and upstream.endpoint.owner.may_retry(upstream.endpoint, reused=upstream.reused):
-                self._retry(upstream)
+            again, reused = self._replay, upstream.reused
+            if isinstance(error, NeverProcessed):
+                again, reused = error.sent, True
+            if not reused and self.remote:
+                upstream.endpoint.failed(error)
+            if again is not None and self._may_retry(upstream, reused=reused):
+                self._retry(upstream, again)
                 return
         cause = describe(error, upstream.endpoint.where if upstream is not None else "")
         if self.head_sent:
@@ -162,7 +167,7 @@ class ClientSide(ExchangeState):
 
     # Waiter: called by the pool
 
-    def upstream_connected(self, connection: UpstreamConnection) -> None:
+    def upstream_connected(self, connection: Carrier) -> None:
         self.dial = None
         self.upstream = connection
         connection.begin(self if self.record is None else self.record.tap(self, connection))
@@ -299,7 +304,7 @@ class ClientSide(ExchangeState):
             self.state = CLOSED
             self.transport.abort()
 
-    def _upstream_silent(self, upstream: UpstreamConnection) -> None:
+    def _upstream_silent(self, upstream: Carrier) -> None:
         seconds = time.monotonic() - self._began
         if seconds >= SILENCE_SECONDS:
             endpoint = upstream.endpoint

@@ -4,23 +4,35 @@ import asyncio
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import NamedTuple, Protocol
 
+from aggregator.proxy.carrier import Carrier
 from aggregator.proxy.health import Health
+from aggregator.proxy.limits import Limits
+from aggregator.proxy.lines import retry_after
+from aggregator.proxy.sharing import Connect, Sharing
 from aggregator.proxy.upstream_conn import UpstreamConnection
 from apiserver import logs
 
-Connect = Callable[[Callable[[], UpstreamConnection]], Awaitable[object]]
 CONNECT_ERRORS = (OSError, ssl.SSLError, TimeoutError, UnicodeError)
 
 log = logs.get("aggregator.proxy")
 
 
+class Ways(NamedTuple):
+    """How an address is connected to."""
+
+    own: Connect
+    """For a connection of HTTP/1.1."""
+    shared: Connect | None = None
+    """For one that may turn out to be of HTTP/2."""
+
+
 class Waiter(Protocol):
     """Whoever asked for a new connection."""
 
-    def upstream_connected(self, connection: UpstreamConnection) -> None: ...
+    def upstream_connected(self, connection: Carrier) -> None: ...
 
     def upstream_unreachable(self, error: BaseException) -> None: ...
 
@@ -32,8 +44,11 @@ class Owner(Protocol):
     name: str
     tick: int
 
-    def next_waiting(self, connection: UpstreamConnection) -> bool:
+    def next_waiting(self, connection: Carrier) -> bool:
         """A connection has become unused: whether a request that waits has taken it."""
+
+    def full(self) -> bool:
+        """As many requests as allowed are in progress."""
 
     def connection_lost(self, endpoint: "Endpoint") -> None: ...
 
@@ -75,7 +90,7 @@ class Dial:
         if self.queue is not None:
             self.queue.pop(self, None)
 
-    def succeed(self, connection: UpstreamConnection) -> bool:
+    def succeed(self, connection: Carrier) -> bool:
         """Hand a connection over; False when nobody wants it any more."""
         waiter, self.waiter = self.waiter, None
         if waiter is None:
@@ -92,24 +107,26 @@ class Dial:
 class Endpoint:
     """One upstream address with one TLS identity."""
 
-    def __init__(
-        self, owner: Owner, *, where: str, connect: Connect, head_bytes: int, idle_connections: int, unsafe_ticks: int
-    ) -> None:
+    def __init__(self, owner: Owner, *, where: str, ways: Ways, limits: Limits) -> None:
         self.owner = owner
         self.where = where
         self.authority = owner.authority
-        self.head_bytes = head_bytes
+        self.head_bytes = limits.head_bytes
         self.health = Health()
         self.retired = False
         """No route leads here any more: connections close as they become unused."""
         self.attention = False
         """What becomes unused is not simply kept: the endpoint is retired, or requests wait for a connection."""
-        self.connections: set[UpstreamConnection] = set()
+        self.connections: set[Carrier] = set()
+        """Those of HTTP/1.1, and the streams of shared ones."""
         self.dialing = 0
-        self._connect = connect
+        self.sharing = Sharing(self, ways.shared, streams=limits.shared_streams) if ways.shared is not None else None
+        self._connect = ways.own
+        self._own_dials = 0
+        self._own_connections = limits.own_connections
         self._idle: list[UpstreamConnection] = []
-        self._idle_connections = idle_connections
-        self._unsafe_ticks = unsafe_ticks
+        self._idle_connections = limits.idle_connections
+        self._unsafe_ticks = limits.unsafe_reuse_ticks
 
     @property
     def pending(self) -> int:
@@ -125,8 +142,8 @@ class Endpoint:
         """Connecting takes for ever there, and somebody is finding out already whether it still does."""
         return self.dialing > 0 and isinstance(self.health.error, TimeoutError)
 
-    def take(self, replayable: bool) -> UpstreamConnection | None:
-        """An idle connection, if there is one that this request may use."""
+    def take(self, replayable: bool) -> Carrier | None:
+        """An idle connection, or a place on a shared one, if there is one that this request may use."""
         idle = self._idle
         if idle:
             if replayable:
@@ -134,6 +151,8 @@ class Endpoint:
             last = idle[-1]
             if self.owner.tick - last.idle_tick <= self._unsafe_ticks and not last.transport.is_closing():
                 return idle.pop()
+        elif self.sharing is not None and self.sharing.connections and not self.attention and not self.owner.full():
+            return self.sharing.stream()
         return None
 
     def give_back(self, connection: UpstreamConnection) -> None:
@@ -147,6 +166,29 @@ class Endpoint:
         connection.idle_tick = self.owner.tick
         self._idle.append(connection)
 
+    async def carrier(self, *, dedicated: bool) -> Carrier:
+        """A new connection, or a place on a shared one if there are many. One of CONNECT_ERRORS, which ejects the
+        endpoint."""
+        if not dedicated and self._crowded():
+            assert self.sharing is not None
+            self.dialing += 1
+            try:
+                stream = await self.sharing.join()
+            except CONNECT_ERRORS as error:
+                self.failed(error)
+                raise
+            finally:
+                self.dialing -= 1
+            if stream is not None:
+                return stream
+        return await self.connect(dedicated=dedicated)
+
+    def _crowded(self) -> bool:
+        sharing = self.sharing
+        if sharing is None or sharing.declined:
+            return False
+        return len(self.connections) - sharing.busy + self._own_dials >= self._own_connections
+
     async def connect(self, *, dedicated: bool = False) -> UpstreamConnection:
         """A new connection. One of CONNECT_ERRORS when it cannot be made, which ejects the endpoint."""
         made: list[UpstreamConnection] = []
@@ -158,6 +200,7 @@ class Endpoint:
             return connection
 
         self.dialing += 1
+        self._own_dials += 1
         try:
             await self._connect(factory)
         except CONNECT_ERRORS as error:
@@ -165,6 +208,7 @@ class Endpoint:
             raise
         finally:
             self.dialing -= 1
+            self._own_dials -= 1
         if self.health.passed():
             log.info("endpoint is back", upstream=self.owner.name, endpoint=self.where)
         return made[-1]
@@ -177,12 +221,18 @@ class Endpoint:
 
     def timed_out(self, began_tick: int) -> None:
         """A request that began then got no answer at all; ejected if nobody else got one either."""
-        if not any(connection.idle_tick >= began_tick for connection in self._idle):
+        answered = self.sharing is not None and self.sharing.answered_since(began_tick)
+        if not answered and not any(connection.idle_tick >= began_tick for connection in self._idle):
             self.failed(TimeoutError("no answer in time"))
 
-    def keep(self, connection: UpstreamConnection, *, dedicated: bool) -> None:
+    def asked_to_rest(self, lines: list[bytes]) -> bool:
+        """Whether the fields of a 503 say when to come back (RFC 9110 10.2.3), and another endpoint can stand in."""
+        seconds = retry_after(lines)
+        return seconds is not None and self.owner.busy_elsewhere(self, seconds)
+
+    def keep(self, connection: Carrier, *, dedicated: bool) -> None:
         """A connection whose waiter has gone."""
-        if dedicated:
+        if dedicated or not isinstance(connection, UpstreamConnection):
             connection.close()
         else:
             self.give_back(connection)
@@ -200,8 +250,10 @@ class Endpoint:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def drop_idle(self, older_than_tick: int) -> None:
+    def sweep(self, older_than_tick: int) -> None:
         """Close connections unused since before that tick."""
+        if self.sharing is not None:
+            self.sharing.look(time.monotonic(), older_than_tick)
         keep = [connection for connection in self._idle if connection.idle_tick >= older_than_tick]
         for connection in self._idle:
             if connection.idle_tick < older_than_tick:
@@ -213,6 +265,23 @@ class Endpoint:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+        if self.sharing is not None:
+            self.sharing.retire()
+
+    def abort(self) -> None:
+        """Break everything off."""
+        for connection in list(self.connections):
+            connection.transport.abort()
+        if self.sharing is not None:
+            self.sharing.abort()
+
+    @property
+    def open(self) -> int:
+        """Connections, those that nobody uses included."""
+        shared = self.sharing
+        if shared is None:
+            return len(self.connections)
+        return len(self.connections) - shared.busy + len(shared.connections)
 
 
 def start(work: Awaitable[None], name: str, tasks: set[asyncio.Task[None]]) -> None:

@@ -5,13 +5,13 @@ import math
 from typing import cast
 
 from aggregator.proxy.admission import Flow
+from aggregator.proxy.carrier import Carrier
 from aggregator.proxy.endpoint import Dial
 from aggregator.proxy.metrics import RouteCounters
 from aggregator.proxy.observer import Record
 from aggregator.proxy.plane import Plane
 from aggregator.proxy.states import IDLE
 from aggregator.proxy.target import Target
-from aggregator.proxy.upstream_conn import UpstreamConnection
 
 
 class ExchangeState:
@@ -24,6 +24,7 @@ class ExchangeState:
         "_counters",
         "_out",
         "_replay",
+        "_to_upstream",
         "_write_blocked",
         "audit_id",
         "code",
@@ -54,7 +55,7 @@ class ExchangeState:
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.state: int = IDLE
         self.deadline = math.inf
-        self.upstream: UpstreamConnection | None = None
+        self.upstream: Carrier | None = None
         self.dial: Dial | None = None
         self.method = b""
         self.target: Target | None = None
@@ -75,6 +76,9 @@ class ExchangeState:
         self.record: Record | None = None
         """What an observer knows of the exchange; None without one."""
         self._replay: bytes | None = None
+        """What to send again should the connection turn out to be dead; None if that would not be safe."""
+        self._to_upstream: list[bytes] = []
+        """What of the request waits for a connection."""
         self._counters: RouteCounters | None = None
         self._began = 0.0
         self._chunk_out = False

@@ -14,6 +14,15 @@ class UpstreamFailure(Exception):
     """An upstream failed in a way that is already worded."""
 
 
+class NeverProcessed(UpstreamFailure):
+    """The backend has provably not looked at the request: whatever its method is, it may be sent again."""
+
+    def __init__(self, words: str, sent: bytes | None) -> None:
+        super().__init__(words)
+        self.sent = sent
+        """All that has been handed over, in the form of HTTP/1.1; None if that is no longer at hand."""
+
+
 class Overloaded(UpstreamFailure):
     """As many requests as allowed are in progress and waiting."""
 

@@ -15,6 +15,25 @@ HAS_PRIORITY = 0x20
 
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, SETTINGS_TIMEOUT, STREAM_CLOSED = range(6)
 FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, CONNECT_ERROR, ENHANCE_YOUR_CALM = range(6, 12)
+HTTP_1_1_REQUIRED: Final = 13
+ENDED: Final = -1
+"""No error code: nothing has to be said."""
+_ERROR_NAMES: Final = (
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+)
 
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = (
     range(1, 7)
@@ -68,6 +87,11 @@ def goaway(last: int, code: int, words: str = "") -> bytes:
 def number(payload: bytes) -> int:
     """The 31 bits that a payload of 4 bytes holds."""
     return int.from_bytes(payload, "big") & 0x7FFFFFFF
+
+
+def error_name(code: int) -> str:
+    """For words about an error that the peer has told."""
+    return _ERROR_NAMES[code] if code < len(_ERROR_NAMES) else f"unknown error code 0x{code:x}"
 
 
 def headers(stream: int, block: bytes, *, end: bool) -> list[bytes]:

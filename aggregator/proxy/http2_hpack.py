@@ -164,6 +164,7 @@ for _index, (_name, _) in enumerate(_STATIC, 1):
     _NAMES.setdefault(_name, _index)
 _STATUS = {200: b"\x88", 204: b"\x89", 206: b"\x8a", 304: b"\x8b", 400: b"\x8c", 404: b"\x8d", 500: b"\x8e"}
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_COOKIES = frozenset((b"cookie", b"set-cookie"))
 _lines: dict[bytes, bytes] = {}
 
 
@@ -199,7 +200,7 @@ def encode_line(line: bytes) -> bytes:
     name, _, value = line.partition(b":")
     value = value.strip(b" \t")
     encoded = encode_name(name.lower()) + encode_value(value) if _VALUE.fullmatch(value) else b""
-    if len(line) <= _MEMO_BYTES and name.lower() != b"set-cookie":
+    if len(line) <= _MEMO_BYTES and name.lower() not in _COOKIES:
         if len(_lines) >= _MEMO_LIMIT:
             _lines.clear()
         _lines[line] = encoded

@@ -35,7 +35,6 @@ class Http2Stream(Http2Response):
         "_owed",
         "_receivable",
         "_request",
-        "_to_upstream",
         "_undecided",
         "_upstream_full",
     )
@@ -52,7 +51,6 @@ class Http2Stream(Http2Response):
         self._undecided: Undecided | None = None
         self._content_length = -1
         self._chunk_in = False
-        self._to_upstream: list[bytes] = []
         self._upstream_full = False
 
     # The request's head
@@ -295,8 +293,6 @@ class Http2Stream(Http2Response):
             self._owed = 0
 
     def _upstream_open(self) -> None:
-        if self.retried and self._replay is not None:
-            self._to_upstream = [self._replay]
         self._upstream_full = False
         self.send_upstream()
         self._pace_anew()

@@ -40,6 +40,11 @@ class Limits:
     """How much of it, at most."""
     idle_connections: int = 256
     """Unused connections kept per endpoint."""
+    own_connections: int = 32
+    """Connections of HTTP/1.1 to an endpoint. A request that finds as many in use shares one of HTTP/2, if the backend
+    prefers that."""
+    shared_streams: int = 100
+    """Requests at a time on a shared connection; fewer if the backend says so."""
     unsafe_reuse_ticks: int = 1
     """A request that cannot be replayed takes an idle connection only if unused for at most so many sweeps (about
     seconds): the backend may be closing an older one this very moment."""

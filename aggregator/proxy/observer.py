@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from aggregator.proxy.carrier import Carrier
 from aggregator.proxy.decide import Forward, Identity, Reply
 from aggregator.proxy.exchange import Exchange
 from aggregator.proxy.headers import RequestHead, ResponseHead
 from aggregator.proxy.plane import Plan, Plane
 from aggregator.proxy.target import Target, read_target
-from aggregator.proxy.upstream_conn import UpstreamConnection
 from apimachinery import authorization, impersonation
 from apimachinery.authorization import ANONYMOUS_USER, Decision
 from apimachinery.identity import User
@@ -151,7 +151,7 @@ class Record:
         for sink in self.observer.sinks:
             sink.decided(self, plane)
 
-    def tap(self, exchange: Exchange, connection: UpstreamConnection) -> Exchange:
+    def tap(self, exchange: Exchange, connection: Carrier) -> Exchange:
         """What stands in for the exchange towards this connection."""
         if self.where:
             self.resent += 1

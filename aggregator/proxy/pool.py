@@ -6,13 +6,14 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 from aggregator.proxy.balancer import Upstream
+from aggregator.proxy.endpoint import Ways
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.metrics import ProxyMetrics, UpstreamState
 from aggregator.proxy.remote import connector
 from aggregator.proxy.resolver import Address
 from aggregator.proxy.routes import Route, RouteTable
+from aggregator.proxy.sharing import Factory
 from aggregator.proxy.turns import Turns
-from aggregator.proxy.upstream_conn import UpstreamConnection
 from aggregator.upstream.tls import UpstreamTLS
 
 _NO_ADDRESS: Address = ("", 0)
@@ -149,7 +150,7 @@ class Pools:
             name=route.name,
             authority=backend.authority,
             hosts=backend.addresses,
-            connector=connector(context, backend, limits=limits, egress=self._tls.egress, turns=self._turns),
+            connector=connector(self._tls, backend, limits=limits, turns=self._turns),
             limits=limits,
             tasks=self._tasks,
             max_connections=counted(settings.max_connections, limits.max_connections),
@@ -161,7 +162,7 @@ class Pools:
         return upstream
 
     def _local_upstream(self, socket: Path | None, address: tuple[str, int] | None) -> Upstream:
-        async def connect(factory: Callable[[], UpstreamConnection]) -> object:
+        async def connect(factory: Factory) -> object:
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(self.limits.connect_seconds):
                 if socket is not None:
@@ -175,7 +176,7 @@ class Pools:
             name="local",
             authority=where,
             hosts=(_NO_ADDRESS,),
-            connector=lambda _: connect,
+            connector=lambda _: Ways(connect),
             limits=self.limits,
             tasks=self._tasks,
             local=True,

@@ -52,7 +52,6 @@ class RequestSide(RequestState):
                 return
             self.flow = flow
         block = b"\r\n".join((plan.prefix, self._forwarded_for, b"Audit-ID: " + audit_id, *lines, b"\r\n"))
-        self._block = block
         self._replay = block if plan.replayable else None
         upstream = plan.upstream.take(plan.replayable)
         if upstream is None:
@@ -201,7 +200,6 @@ class RequestSide(RequestState):
         replayable = self.request_complete and method in REPLAYABLE
         upstream = None if upgrade else backend.take(replayable)
         self._to_upstream.append(block)
-        self._block = block
         self._replay = block if replayable and not upgrade else None
         if upstream is None:
             self.dial = backend.dial(self, dedicated=upgrade, long_running=self.long_running)
@@ -256,8 +254,6 @@ class RequestSide(RequestState):
             self._update_reading()
 
     def _upstream_open(self) -> None:
-        if self.retried:
-            self._to_upstream = [self._block]
         self._send_upstream()
         self._update_reading()
         self._pace_anew()

@@ -13,7 +13,6 @@ class RequestState(RoutedRequest):
     """The attributes of `request_side`, and the identity of the connection."""
 
     __slots__ = (
-        "_block",
         "_certificate",
         "_chunk_in",
         "_drained",
@@ -25,7 +24,6 @@ class RequestState(RoutedRequest):
         "_per_request_identity",
         "_queue",
         "_read_paused",
-        "_to_upstream",
         "_undecided",
         "_undecided_upgrade",
         "_upstream_full",
@@ -34,9 +32,7 @@ class RequestState(RoutedRequest):
     def __init__(self, plane: Plane) -> None:
         super().__init__(plane)
         self._queue: deque[Pending] = deque()
-        self._to_upstream: list[bytes] = []
         self._early: list[bytes] = []
-        self._block = b""
         self._chunk_in = False
         self._drained = 0
         self._read_paused = False

@@ -9,7 +9,7 @@ import httptools
 from aggregator.proxy import headers
 from aggregator.proxy.exchange import Exchange
 from aggregator.proxy.failures import UpstreamFailure
-from aggregator.proxy.lines import plain_response, retry_after
+from aggregator.proxy.lines import plain_response
 
 if TYPE_CHECKING:
     from aggregator.proxy.endpoint import Endpoint
@@ -34,7 +34,7 @@ _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED, _RAW = map(int, Phase)
 
 
 _GONE = httptools.HttpResponseParser(object())
-_CLOSING_SECONDS = 1.0
+CLOSING_SECONDS = 1.0
 """How long an endpoint that closes a connection after its response is left alone: it may be about to stop."""
 
 
@@ -249,7 +249,7 @@ class UpstreamConnection(asyncio.Protocol):
         if code == 503 and self._refused(exchange, head.lines):
             raise UpstreamFailure("given up")
         if not self._keep and not self.dedicated:
-            self.endpoint.owner.busy_elsewhere(self.endpoint, _CLOSING_SECONDS)
+            self.endpoint.owner.busy_elsewhere(self.endpoint, CLOSING_SECONDS)
         self.phase = _BODY
         if not exchange.response_head(code, head, has_body):
             raise UpstreamFailure("given up")
@@ -272,11 +272,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.phase = _DONE
 
     def _refused(self, exchange: Exchange, lines: list[bytes]) -> bool:
-        """Whether a 503 says when to come back (RFC 9110 10.2.3), and another endpoint has taken the request."""
-        seconds = retry_after(lines)
-        if seconds is None or not self.endpoint.owner.busy_elsewhere(self.endpoint, seconds):
-            return False
-        return exchange.response_refused()
+        """Whether a 503 says when to come back, and another endpoint has taken the request."""
+        return self.endpoint.asked_to_rest(lines) and exchange.response_refused()
 
     # ends
 

@@ -14,6 +14,9 @@ from aggregator.keypair import KeyPair, KeyPairError
 from aggregator.upstream.backend import Backend
 from aggregator.upstream.egress import UNRESTRICTED, Egress
 
+HTTP1 = ("http/1.1",)
+HTTP2_TOO = ("h2", "http/1.1")
+
 
 class UpstreamTLSError(Exception):
     """A TLS context cannot be built from what the APIService says; the text is fit for a client."""
@@ -87,13 +90,13 @@ class UpstreamTLS:
         self._contexts.clear()
         return True
 
-    def context(self, backend: Backend) -> ssl.SSLContext:
+    def context(self, backend: Backend, alpn: tuple[str, ...] = HTTP1) -> ssl.SSLContext:
         """The context for a backend; the server name is given when connecting. UpstreamTLSError when impossible."""
-        key = (backend.insecure, backend.ca_bundle)
+        key = (backend.insecure, backend.ca_bundle, alpn)
         found = self._contexts.get(key)
         if found is None:
             try:
-                found = self._build(backend)
+                found = self._build(backend, alpn)
             except UpstreamTLSError as error:
                 found = error
             self._contexts[key] = found
@@ -101,12 +104,12 @@ class UpstreamTLS:
             raise UpstreamTLSError(str(found))
         return found
 
-    def _build(self, backend: Backend) -> ssl.SSLContext:
+    def _build(self, backend: Backend, alpn: tuple[str, ...]) -> ssl.SSLContext:
         if backend.insecure and backend.ca_bundle:
             raise UpstreamTLSError("specifying a root certificates file with the insecure flag is not allowed")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(alpn)
         # A CA made by plain `openssl req -x509` lacks extensions that the strict mode demands, and a bundle may hold
         # an intermediate or the server's own certificate as its anchor.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT

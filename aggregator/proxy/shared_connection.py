@@ -1,0 +1,422 @@
+"""One HTTP/2 connection to a backend, shared by many exchanges (RFC 9113). Of each, `shared_stream` knows."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, cast
+
+from aggregator.proxy import http2_frames as frames
+from aggregator.proxy.failures import UpstreamFailure
+from aggregator.proxy.http2_frames import ConnectionFault
+from aggregator.proxy.http2_framing import FRAGMENTS, Framing
+from aggregator.proxy.http2_hpack import Decoder, Fields, HpackError, TooLarge
+from aggregator.proxy.shared_stream import NOWHERE, STREAM_WINDOW, SharedStream
+
+if TYPE_CHECKING:
+    from aggregator.proxy.sharing import Sharing
+
+_CONNECTION_WINDOW = 16 * 1024 * 1024
+"""What a backend may send on all streams before it hears that more is welcome."""
+_WRITE_BUFFER = 256 * 1024
+_SILENT_SECONDS = 5.0
+"""A backend that says nothing for so long while it has requests is asked whether it is there; as long it may take."""
+_UNREAD_SECONDS = 30.0
+"""How long a backend may leave unread what waits for it. It is read nevertheless: both waiting for the other to read
+would be for ever."""
+_LAST_IDENT = frames.LARGEST_WINDOW - 2
+_PING = b"there?\0\0"
+
+
+class SharedConnection(Framing, asyncio.Protocol):
+    """Carries as many requests at a time as both sides allow."""
+
+    __slots__ = (
+        "_blocked_at",
+        "_decoder",
+        "_last_words",
+        "_most",
+        "_next",
+        "_owed",
+        "_pinged_at",
+        "_read_at",
+        "_receivable",
+        "_reserved",
+        "_rest",
+        "_sharing",
+        "_touched",
+        "answered_tick",
+        "endpoint",
+        "idle_tick",
+        "initial_window",
+        "leaving",
+        "limit",
+        "proven",
+        "streams",
+        "waiting",
+        "window",
+        "write_blocked",
+    )
+
+    def __init__(self, sharing: "Sharing", most: int) -> None:
+        """`most` requests at a time, if the backend allows as many."""
+        super().__init__()
+        self.endpoint = endpoint = sharing.endpoint
+        self.streams: dict[int, SharedStream] = {}
+        self.waiting: dict[SharedStream, None] = {}
+        """Streams whose own window is open and whose data still has to wait, in order."""
+        self.limit = most
+        self.window = frames.DEFAULT_WINDOW
+        """What the backend takes of all bodies."""
+        self.initial_window = frames.DEFAULT_WINDOW
+        self.write_blocked = False
+        self.leaving = False
+        """Takes no more requests."""
+        self.proven = False
+        """An answer has come over it."""
+        self.idle_tick = self.answered_tick = endpoint.owner.tick
+        self._sharing = sharing
+        self._most = most
+        self._decoder = Decoder(endpoint.head_bytes)
+        self._rest = b""
+        self._next = 1
+        self._reserved = 0
+        """Streams that have been promised and have no request yet."""
+        self._receivable = _CONNECTION_WINDOW
+        self._owed = 0
+        self._touched: dict[SharedStream, None] = {}
+        """Streams that the current read has brought something for."""
+        self._read_at = time.monotonic()
+        self._pinged_at = 0.0
+        self._blocked_at = 0.0
+        self._last_words: UpstreamFailure | None = None
+        """Why the backend goes away."""
+
+    # For the endpoint
+
+    @property
+    def busy(self) -> int:
+        """Requests in progress, and those that are about to be."""
+        return len(self.streams) + self._reserved
+
+    @property
+    def room(self) -> bool:
+        return not self.leaving and not self.closed and len(self.streams) + self._reserved < self.limit
+
+    def reserve(self) -> SharedStream:
+        """A stream for one exchange."""
+        self._reserved += 1
+        return SharedStream(self)
+
+    def leave(self) -> None:
+        """Take no more requests; close after the last one."""
+        self.leaving = True
+        self._close_if_done()
+
+    def look(self, now: float, idle_since_tick: int) -> None:
+        """Once per sweep: close when unused since before that tick, and find out whether a silent backend is there."""
+        if self.closed:
+            return
+        if not self.busy:
+            if self.idle_tick < idle_since_tick:
+                self.leave()
+        elif self.write_blocked and now - self._blocked_at >= _UNREAD_SECONDS:
+            self._end(UpstreamFailure("http2: the backend does not read"))
+        elif self._pinged_at:
+            if now - self._pinged_at >= _SILENT_SECONDS:
+                self._end(UpstreamFailure("http2: client connection lost"))
+        elif now - self._read_at >= _SILENT_SECONDS:
+            self._pinged_at = now
+            self.write(frames.frame(frames.PING, 0, 0, _PING))
+
+    def abort(self) -> None:
+        self._end(None)
+
+    # For the streams
+
+    def start(self, stream: SharedStream, block: bytes, *, end: bool) -> None:
+        """Send a request's head."""
+        self._reserved -= 1
+        if self.closed or self.leaving:
+            # Between the reservation and now the backend has said that it goes.
+            stream.ident = NOWHERE
+            self._loop.call_soon(self._too_late, stream)
+            return
+        if not self.streams:
+            self._read_at = time.monotonic()
+        stream.ident = ident = self._next
+        stream.window = self.initial_window
+        self.streams[ident] = stream
+        self._next = ident + 2
+        if ident >= _LAST_IDENT:
+            self.leaving = True
+        self.headers(ident, block, end=end)
+
+    def _too_late(self, stream: SharedStream) -> None:
+        if not stream.over:
+            stream.unprocessed("http2: the connection was closed before the request was sent")
+
+    def left(self, stream: SharedStream, code: int) -> None:
+        """A stream is over; the backend is told with this code, unless it is ENDED."""
+        ident = stream.ident
+        if not ident:
+            self._reserved -= 1
+        elif self.streams.get(ident) is stream:
+            del self.streams[ident]
+            self.waiting.pop(stream, None)
+            if code != frames.ENDED:
+                self.write(frames.rst_stream(ident, code))
+        self.idle_tick = self.endpoint.owner.tick
+        if self.leaving:
+            self._close_if_done()
+        self._sharing.left(self, stream)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(_WRITE_BUFFER)
+        announced = {
+            frames.ENABLE_PUSH: 0,
+            frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            frames.MAX_HEADER_LIST_SIZE: self.endpoint.head_bytes,
+        }
+        self.write(frames.PREFACE + frames.settings(announced))
+        self.write(frames.window_update(0, _CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        self._read_at = time.monotonic()
+        self._pinged_at = 0.0
+        if self._rest:
+            data = self._rest + data
+        try:
+            position = self._read(data, 0)
+        except ConnectionFault as fault:
+            self._fail(fault.code, str(fault))
+            return
+        self._rest = data[position:] if position < len(data) else b""
+        touched = self._touched
+        if touched:
+            for stream in list(touched):
+                stream.flush()
+            touched.clear()
+
+    def eof_received(self) -> None:
+        """The backend sends no more: asyncio closes the transport."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error)
+        self._sharing.lost(self)
+
+    def pause_writing(self) -> None:
+        self.write_blocked = True
+        self._blocked_at = time.monotonic()
+
+    def resume_writing(self) -> None:
+        self.write_blocked = False
+        self._pump()
+
+    # Frames
+
+    def _on_data(self, ident: int, flags: int, payload: bytes) -> None:
+        size = len(payload)
+        self._receivable -= size
+        self._owed += size
+        if self._receivable < 0:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
+        if self._owed >= _CONNECTION_WINDOW // 2:
+            # Given back at once: only a stream's own window holds the backend back, so that no stream delays another.
+            self._receivable += self._owed
+            self.write(frames.window_update(0, self._owed))
+            self._owed = 0
+        if flags & frames.PADDED:
+            payload = frames.unpadded(payload)
+        end = bool(flags & frames.END_STREAM)
+        if not payload and not end:
+            self._calm.trifle()
+        stream = self._stream(ident)
+        if stream is not None:
+            self._touched[stream] = None
+            stream.data(payload, size, end=end)
+
+    def _stream(self, ident: int) -> SharedStream | None:
+        """The stream of a frame; None if it is over already."""
+        stream = self.streams.get(ident)
+        if stream is None and (not ident & 1 or ident >= self._next):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame on a stream that is not open")
+        return stream
+
+    def _on_headers(self, ident: int, flags: int, payload: bytes) -> None:
+        if flags & (frames.PADDED | frames.HAS_PRIORITY):
+            payload = frames.header_block(flags, payload)
+        end = bool(flags & frames.END_STREAM)
+        if flags & frames.END_HEADERS:
+            self._on_fields(ident, end, payload)
+        else:
+            self._head = (ident, end)
+            self._fragments = [payload]
+
+    def _on_continuation(self, ident: int, flags: int, payload: bytes) -> None:
+        if self._head is None:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        fragments = self._fragments
+        fragments.append(payload)
+        if len(fragments) > FRAGMENTS or sum(map(len, fragments)) > self.endpoint.head_bytes:
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "head too large")
+        if flags & frames.END_HEADERS:
+            ident, end = self._head
+            self._head = None
+            self._fragments = []
+            self._on_fields(ident, end, b"".join(fragments))
+
+    def _on_fields(self, ident: int, end: bool, block: bytes) -> None:
+        fields: Fields | None
+        try:
+            fields = self._decoder.decode(block)
+        except TooLarge:
+            fields = None
+        except HpackError as error:
+            raise ConnectionFault(frames.COMPRESSION_ERROR, str(error)) from None
+        stream = self._stream(ident)
+        if stream is None:
+            return
+        self._touched[stream] = None
+        self.answered_tick = self.endpoint.owner.tick
+        if fields is None:
+            words = f"server response headers exceeded {self.endpoint.head_bytes} bytes"
+            stream.broken(words, frames.CANCEL)
+        else:
+            stream.fields(fields, end=end)
+
+    def _on_rst_stream(self, ident: int, flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        stream = self._stream(ident)
+        code = int.from_bytes(payload, "big")
+        if code == frames.HTTP_1_1_REQUIRED:
+            self._sharing.decline("the backend wants HTTP/1.1")
+        if stream is None:
+            self._calm.trifle()
+        else:
+            stream.reset(code)
+
+    def _on_settings(self, ident: int, flags: int, payload: bytes) -> None:
+        values = self._settings(ident, flags, payload)
+        if values is None:
+            return
+        self._greeted = True
+        for name, value in values:
+            if name == frames.INITIAL_WINDOW_SIZE:
+                self._initial_window(value)
+            elif name == frames.MAX_CONCURRENT_STREAMS:
+                self.limit = min(value, self._most)
+                if not value:
+                    self._sharing.decline("the backend allows no streams")
+            elif name == frames.ENABLE_PUSH and value:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH of a server")
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+
+    def _initial_window(self, value: int) -> None:
+        change = value - self.initial_window
+        self.initial_window = value
+        for stream in list(self.streams.values()):
+            self._widen(stream, change)
+
+    def _widen(self, stream: SharedStream, increment: int) -> None:
+        stream.window += increment
+        if stream.window > frames.LARGEST_WINDOW:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window above its maximum")
+        if increment > 0 and stream.waits:
+            stream.push()
+
+    def _on_push_promise(self, ident: int, flags: int, payload: bytes) -> None:
+        raise ConnectionFault(frames.PROTOCOL_ERROR, "PUSH_PROMISE, which was not asked for")
+
+    def _pong(self, payload: bytes) -> None:
+        """It has been read: that is all we wanted to know."""
+
+    def _on_goaway(self, ident: int, flags: int, payload: bytes) -> None:
+        if ident:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY of a stream")
+        if len(payload) < 8:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "GOAWAY of a wrong size")
+        self._calm.trifle()
+        last, code = frames.number(payload[:4]), int.from_bytes(payload[4:8], "big")
+        words = f"http2: server sent GOAWAY; LastStreamID={last}, ErrCode={frames.error_name(code)}"
+        self._last_words = UpstreamFailure(words)
+        self.leaving = True
+        self._sharing.leaves()
+        for stream in [item for item in self.streams.values() if item.ident > last]:
+            stream.unprocessed(words)
+        self._close_if_done()
+
+    def _on_window_update(self, ident: int, flags: int, payload: bytes) -> None:
+        increment = self._increment(ident, payload)
+        if not ident:
+            self.window += increment
+            if self.window > frames.LARGEST_WINDOW:
+                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window above its maximum")
+            self._pump()
+            return
+        stream = self._stream(ident)
+        if stream is None:
+            return
+        if not increment:
+            stream.broken("malformed HTTP response: WINDOW_UPDATE of nothing", frames.PROTOCOL_ERROR)
+        else:
+            self._widen(stream, increment)
+
+    def _pump(self) -> None:
+        """Give every stream that waits for the connection its turn."""
+        waiting = self.waiting
+        for stream in list(waiting):
+            if self.window <= 0 or self.write_blocked:
+                return
+            if stream in waiting:
+                del waiting[stream]
+                stream.push()
+
+    # Ends
+
+    def _close_if_done(self) -> None:
+        if self.leaving and not self.busy and not self.closed:
+            self.write(frames.goaway(0, frames.NO_ERROR))
+            self._flush()
+            self.closed = True
+            self.transport.close()
+
+    def _fail(self, code: int, words: str) -> None:
+        """The backend does not keep to the protocol: tell it, and do without."""
+        self._sharing.decline(words)
+        self.write(frames.goaway(0, code, words))
+        self._flush()
+        self.closed = self.leaving = True
+        self.transport.close()
+        self._drop(UpstreamFailure(f"malformed HTTP response: {words}"))
+
+    def _end(self, error: BaseException | None) -> None:
+        """The connection is of no more use."""
+        if not self.closed:
+            self.closed = True
+            self.transport.abort()
+        self.leaving = True
+        self._drop(error or self._last_words)
+
+    def _drop(self, error: BaseException | None) -> None:
+        self._touched.clear()
+        for stream in list(self.streams.values()):
+            stream.lost(error)
+
+
+SharedConnection.handlers = (
+    SharedConnection._on_data,
+    SharedConnection._on_headers,
+    SharedConnection._on_priority,
+    SharedConnection._on_rst_stream,
+    SharedConnection._on_settings,
+    SharedConnection._on_push_promise,
+    SharedConnection._on_ping,
+    SharedConnection._on_goaway,
+    SharedConnection._on_window_update,
+    SharedConnection._on_continuation,
+)

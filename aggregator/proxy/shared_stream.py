@@ -1,0 +1,339 @@
+"""One exchange on a shared connection: an HTTP/1.1 request goes in, its answer comes out, HTTP/2 is in between."""
+
+from typing import TYPE_CHECKING
+
+from aggregator.proxy import headers
+from aggregator.proxy import http2_frames as frames
+from aggregator.proxy.exchange import Exchange
+from aggregator.proxy.failures import NeverProcessed, UpstreamFailure
+from aggregator.proxy.http2_hpack import Fields, encode_line
+from aggregator.proxy.shared_messages import (
+    CHUNKED,
+    MalformedResponse,
+    read_head,
+    read_regular,
+    request_block,
+    unchunked,
+)
+
+if TYPE_CHECKING:
+    from aggregator.proxy.endpoint import Endpoint
+    from aggregator.proxy.shared_connection import SharedConnection
+
+NOWHERE = -1
+"""In place of the number of a stream that came too late to get one."""
+STREAM_WINDOW = 256 * 1024
+"""What of a response may be on its way before its client takes it."""
+_HELD_BYTES = 64 * 1024
+"""What of a request may wait for the backend's windows before its client is no longer read."""
+_LOW_BYTES = _HELD_BYTES // 4
+_KEPT_BYTES = 64 * 1024
+"""What of a request is remembered until the answer begins, for a backend that turns out not to have looked at it."""
+
+
+class SharedStream:
+    """Stands in for a connection to the backend, `transport` included."""
+
+    __slots__ = (
+        "_answering",
+        "_chunked",
+        "_has_body",
+        "_held",
+        "_kept",
+        "_left",
+        "_owed",
+        "_paused",
+        "_receivable",
+        "_sent",
+        "_trailers",
+        "_unsent",
+        "_upstream_full",
+        "answered",
+        "connection",
+        "dedicated",
+        "endpoint",
+        "exchange",
+        "ident",
+        "idle_tick",
+        "over",
+        "window",
+    )
+
+    def __init__(self, connection: "SharedConnection") -> None:
+        self.connection = connection
+        self.endpoint: Endpoint = connection.endpoint
+        self.exchange: Exchange | None = None
+        self.ident = 0
+        """0 until the request's head is written."""
+        self.dedicated = False
+        self.idle_tick = 0
+        self.answered = False
+        """Anything of a response has arrived."""
+        self.over = False
+        self.window = 0
+        """What the backend takes of the request's body."""
+        self._chunked = False
+        self._unsent = 0
+        """What of a body whose length is known has not been handed over yet."""
+        self._held = b""
+        """What of the body waits for the backend's windows."""
+        self._trailers = b""
+        self._sent = False
+        """The whole request was handed over."""
+        self._upstream_full = False
+        self._kept: list[bytes] | None = []
+        self._answering = False
+        """The final head has been passed on."""
+        self._has_body = False
+        self._left = -1
+        """What has to come of a response whose length is known."""
+        self._receivable = STREAM_WINDOW
+        self._owed = 0
+        self._paused = False
+
+    # Carrier
+
+    @property
+    def transport(self) -> "SharedStream":
+        return self
+
+    @property
+    def reused(self) -> bool:
+        return self.connection.proven
+
+    def begin(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def release(self) -> None:
+        self.exchange = None
+        self._leave(frames.CANCEL)
+
+    close = abort = release
+
+    def is_closing(self) -> bool:
+        return self.over
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.credit()
+
+    def _leave(self, code: int) -> None:
+        """Nothing more is wanted of the backend."""
+        if not self.over:
+            self.over = True
+            self._held = b""
+            self._kept = None
+            self.connection.left(self, code)
+
+    # The request
+
+    def write(self, data: bytes) -> None:
+        if self.over:
+            return
+        kept = self._kept
+        if kept is not None:
+            kept.append(data)
+            if sum(map(len, kept)) > _KEPT_BYTES:
+                self._kept = None
+        if not self.ident:
+            head, _, data = data.partition(b"\r\n\r\n")
+            block, length = request_block(head)
+            self._chunked = length == CHUNKED
+            self._unsent = max(length, 0)
+            self._sent = length == 0
+            self.connection.start(self, block, end=self._sent)
+        if data and self.ident > 0:
+            self._body(data)
+
+    def _body(self, data: bytes) -> None:
+        if self._chunked:
+            pieces, trailers = unchunked(data)
+            data = b"".join(pieces)
+            if trailers is not None:
+                self._sent = True
+                self._trailers = trailers
+        else:
+            self._unsent -= len(data)
+            self._sent = self._unsent <= 0
+        self._held = self._held + data if self._held else data
+        self.push()
+
+    def push(self) -> None:
+        """Send what the backend takes of the body."""
+        connection = self.connection
+        held = self._held
+        size = len(held)
+        room = 0 if connection.write_blocked else max(0, min(self.window, connection.window))
+        if size > room:
+            if room:
+                connection.send(frames.data(self.ident, held[:room], end=False))
+            self._held = held = held[room:]
+            if self.window > room:
+                connection.waiting[self] = None
+            self.window -= room
+            connection.window -= room
+            self._hold_back(len(held))
+            return
+        self._held = b""
+        if connection.waiting:
+            connection.waiting.pop(self, None)
+        self.window -= size
+        connection.window -= size
+        end = self._sent and not self._trailers
+        if size or end:
+            connection.send(frames.data(self.ident, held, end=end))
+        if self._sent and self._trailers:
+            lines = filter(None, self._trailers.split(b"\r\n"))
+            connection.headers(self.ident, b"".join(map(encode_line, lines)), end=True)
+        self._hold_back(0)
+
+    def _hold_back(self, held: int) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if not self._upstream_full and held > _HELD_BYTES:
+            self._upstream_full = True
+            exchange.upstream_full()
+        elif self._upstream_full and held < _LOW_BYTES:
+            self._upstream_full = False
+            exchange.upstream_ready()
+
+    @property
+    def waits(self) -> bool:
+        """Some of the request is held back."""
+        return bool(self._held)
+
+    # The response: called by the connection, which takes care of the frames
+
+    def fields(self, fields: Fields, *, end: bool) -> None:
+        """A block of fields."""
+        self._answered()
+        try:
+            if self._answering:
+                trailers = self._trailing(fields, end)
+            else:
+                code, head = self._leading(fields, end)
+        except MalformedResponse as error:
+            self.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
+            return
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if self._answering:
+            self._end(trailers)
+        elif code < 200:
+            exchange.response_informational(code, head)
+        elif code == 503 and self.endpoint.asked_to_rest(head.lines) and exchange.response_refused():
+            return
+        else:
+            self._answering = True
+            if exchange.response_head(code, head, self._has_body) and end:
+                self._end(b"")
+
+    def _answered(self) -> None:
+        if not self.answered:
+            self.answered = self.connection.proven = True
+            self._kept = None
+
+    def _leading(self, fields: Fields, end: bool) -> tuple[int, headers.ResponseHead]:
+        code, found = read_head(fields)
+        head = headers.response(found, self.endpoint.authority)
+        if code < 200:
+            if end:
+                raise MalformedResponse("the response ends before it has begun")
+            return code, head
+        assert self.exchange is not None
+        self._has_body = not (self.exchange.head_request or code == 204 or code == 304)
+        if self._has_body:
+            if end and head.content_length < 0:
+                head.content_length = 0
+            self._left = head.content_length
+        self._check_end(end)
+        return code, head
+
+    def _trailing(self, fields: Fields, end: bool) -> bytes:
+        if not end:
+            raise MalformedResponse("more than one response to one request")
+        self._check_end(end)
+        return headers.response_trailers(read_regular(fields))
+
+    def _check_end(self, end: bool) -> None:
+        if end and self._left > 0:
+            raise MalformedResponse("the body is shorter than its Content-Length")
+
+    def data(self, payload: bytes, size: int, *, end: bool) -> None:
+        """A DATA frame with `size` bytes under flow control."""
+        self._receivable -= size
+        self._owed += size
+        left = self._left
+        if not self._answering:
+            self._answered()
+            self.broken("malformed HTTP response: a body without a head", frames.PROTOCOL_ERROR)
+        elif self._receivable < 0:
+            self.broken("malformed HTTP response: more than may be sent", frames.FLOW_CONTROL_ERROR)
+        elif payload and (not self._has_body or 0 <= left < len(payload)):
+            self.broken("malformed HTTP response: the body is longer than its head says", frames.PROTOCOL_ERROR)
+        elif end and left > len(payload):
+            self.broken("malformed HTTP response: the body is shorter than its Content-Length", frames.PROTOCOL_ERROR)
+        else:
+            if left >= 0:
+                self._left = left - len(payload)
+            if payload and self.exchange is not None:
+                self.exchange.response_body(payload)
+            if end:
+                self._end(b"")
+
+    def _end(self, trailers: bytes) -> None:
+        """The response is complete."""
+        exchange, self.exchange = self.exchange, None
+        self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
+        if exchange is not None:
+            exchange.response_end(trailers)
+
+    def flush(self) -> None:
+        """One read of the connection is dealt with."""
+        if self.exchange is not None:
+            self.exchange.flush()
+            self.credit()
+
+    def credit(self) -> None:
+        """Let the backend send as much as has been taken."""
+        if self._owed >= STREAM_WINDOW // 2 and not self._paused and not self.over:
+            self._receivable += self._owed
+            self.connection.write(frames.window_update(self.ident, self._owed))
+            self._owed = 0
+
+    # Ends
+
+    def broken(self, words: str, code: int) -> None:
+        """The backend's answer cannot be used."""
+        self._fail(UpstreamFailure(words), code)
+
+    def reset(self, code: int) -> None:
+        """The backend breaks the stream off."""
+        name = frames.error_name(code)
+        words = f"stream error: stream ID {self.ident}; {name}; received from peer"
+        if code in (frames.REFUSED_STREAM, frames.HTTP_1_1_REQUIRED) and not self.answered:
+            self.unprocessed(words)
+        else:
+            self._fail(UpstreamFailure(words), frames.ENDED)
+
+    def unprocessed(self, words: str) -> None:
+        """The backend has provably not looked at the request (RFC 9113 8.7)."""
+        kept = self._kept
+        self._fail(NeverProcessed(words, b"".join(kept) if kept is not None else None), frames.ENDED)
+
+    def lost(self, error: BaseException | None) -> None:
+        """The connection is gone."""
+        self._fail(error, frames.ENDED)
+
+    def _fail(self, error: BaseException | None, code: int) -> None:
+        exchange, self.exchange = self.exchange, None
+        answered = self.answered
+        self._leave(code)
+        if exchange is not None:
+            exchange.upstream_lost(error, answered)
