@@ -128,6 +128,13 @@ def listeners(port: int) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
+def connections(pid: int, port: int) -> int:
+    """How many established connections to a port of 127.0.0.1 a process has."""
+    own = {os.readlink(item) for item in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" and f"socket:[{row[9]}]" in own for row in rows)
+
+
 def run_load(command: Sequence[str], *, cores: Sequence[int]) -> str:
     """The standard output of a load generator pinned to cores. LoadError."""
     pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import table
-from bench.figures import bodies, bulkhead, speed, tail, tokens, watches, workers
+from bench.figures import bodies, bulkhead, crowd, speed, tail, tokens, watches, workers
 from bench.measure import LoadError
 from bench.stage import Options, Stage, StageError, staged
 from bench.table import Figure
@@ -29,6 +29,7 @@ FIGURES: dict[str, Callable[[Stage], Figure]] = {
     "tail": tail.figure,
     "watches": watches.figure,
     "workers": workers.figure,
+    "crowd": crowd.figure,
     "bulkhead": bulkhead.figure,
     "bodies": bodies.figure,
 }
