@@ -160,10 +160,11 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
         if not self._greeted:
             self._greeted = True
             self._partial_since = 0.0
+        # In front of what they allow: a peer may take it as allowed from the acknowledgement on (RFC 9113 6.5.3).
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
         for name, value in values:
             if name == frames.INITIAL_WINDOW_SIZE:
                 self._initial_window(value)
-        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _initial_window(self, value: int) -> None:
         change = value - self.initial_window

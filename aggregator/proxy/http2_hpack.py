@@ -21,7 +21,7 @@ default."""
 
 _OVERHEAD = 32
 """What RFC 7541 4.1 adds to the length of a field."""
-_PATIENCE = 4
+PATIENCE = 4
 """A block that comes to so many times the limit is not even read to its end."""
 _LONGEST_INTEGER = 4
 _STATIC = HeaderTable.STATIC_TABLE
@@ -84,7 +84,7 @@ class Decoder:
                 total += len(field[0]) + len(field[1]) + _OVERHEAD
                 if total <= limit:
                     fields.append(field)
-                elif total > limit * _PATIENCE:
+                elif total > limit * PATIENCE:
                     raise HpackError("far too many fields")
         except IndexError:
             raise HpackError("truncated block or unknown index") from None

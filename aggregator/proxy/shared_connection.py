@@ -8,7 +8,7 @@ from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.failures import UpstreamFailure
 from aggregator.proxy.http2_frames import ConnectionFault
 from aggregator.proxy.http2_framing import FRAGMENTS, Framing
-from aggregator.proxy.http2_hpack import Decoder, Fields, HpackError, TooLarge
+from aggregator.proxy.http2_hpack import PATIENCE, Decoder, Fields, HpackError, TooLarge
 from aggregator.proxy.shared_stream import NOWHERE, STREAM_WINDOW, SharedStream
 
 if TYPE_CHECKING:
@@ -261,7 +261,8 @@ class SharedConnection(Framing, asyncio.Protocol):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
         fragments = self._fragments
         fragments.append(payload)
-        if len(fragments) > FRAGMENTS or sum(map(len, fragments)) > self.endpoint.head_bytes:
+        # One that is merely too large is the fault of its stream: the decoder says so, once it is here.
+        if len(fragments) > FRAGMENTS or sum(map(len, fragments)) > self.endpoint.head_bytes * PATIENCE:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "head too large")
         if flags & frames.END_HEADERS:
             ident, end = self._head
@@ -305,6 +306,8 @@ class SharedConnection(Framing, asyncio.Protocol):
         if values is None:
             return
         self._greeted = True
+        # In front of what they allow: a peer may take it as allowed from the acknowledgement on (RFC 9113 6.5.3).
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
         for name, value in values:
             if name == frames.INITIAL_WINDOW_SIZE:
                 self._initial_window(value)
@@ -314,7 +317,6 @@ class SharedConnection(Framing, asyncio.Protocol):
                     self._sharing.decline("the backend allows no streams")
             elif name == frames.ENABLE_PUSH and value:
                 raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH of a server")
-        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _initial_window(self, value: int) -> None:
         change = value - self.initial_window

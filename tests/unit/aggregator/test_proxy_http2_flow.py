@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from h2.events import SettingsAcknowledged
 from hyperframe.frame import HeadersFrame, WindowUpdateFrame
 
 from aggregator.proxy import http2_response
@@ -53,6 +54,23 @@ async def test_a_window_of_one_byte(pki: PKI) -> None:
         assert not caller.ended(1)
         caller.send(setting((4, 3)))
         assert await caller.until_end(1) == b"abcdef"
+
+
+@on_uvloop
+async def test_settings_are_acknowledged_before_they_are_made_use_of(pki: PKI) -> None:
+    async with stack(pki, answering(answer(b"x" * 1000))) as (_, _, caller):
+        caller.connection.update_settings({4: 10})
+        caller.flush()
+        while sum(isinstance(item, SettingsAcknowledged) for item in caller.events) < 2:
+            await caller.receive()
+        stream = caller.start("GET", PATH)
+        while len(caller.received(stream)) < 10:
+            await caller.receive()
+        # The client would find fault with what is more than it has heard to be agreed upon.
+        caller.connection.update_settings({4: 500})
+        caller.flush()
+        while len(caller.received(stream)) < 500:
+            await caller.receive()
 
 
 @on_uvloop
