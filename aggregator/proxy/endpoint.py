@@ -181,6 +181,9 @@ class Endpoint:
                 self.dialing -= 1
             if stream is not None:
                 return stream
+            if self._idle:
+                # The connection on which the backend has said that it does not share.
+                return self._idle.pop()
         return await self.connect(dedicated=dedicated)
 
     def _crowded(self) -> bool:
@@ -209,9 +212,13 @@ class Endpoint:
         finally:
             self.dialing -= 1
             self._own_dials -= 1
+        self.passed()
+        return made[-1]
+
+    def passed(self) -> None:
+        """A connection was made."""
         if self.health.passed():
             log.info("endpoint is back", upstream=self.owner.name, endpoint=self.where)
-        return made[-1]
 
     def failed(self, error: BaseException | None) -> None:
         """It could not be reached, or failed a request before it said anything."""

@@ -69,6 +69,7 @@ class Sharing:
 
     async def _make(self) -> None:
         await self._connect(lambda: _Newcomer(self))
+        self.endpoint.passed()
 
     def _dialed(self, dial: asyncio.Task[None]) -> None:
         self._dial = None
