@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import h2.events
 import h11
@@ -23,12 +23,19 @@ class Outcome:
     status: int = 0
     body: bytes = b""
     whole: bool = False
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    """Of the final response, with names as they came."""
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+    informational: list[int] = field(default_factory=list)
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.fields if key.lower() == name]
 
 
 class Caller(Protocol):
     protocol: str
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> Outcome:
+    async def ask(self, method: str, path: str, body: bytes = b"", fields: Sequence[tuple[str, str]] = ()) -> Outcome:
         """Send a request, and see it through. An answer before the body's end is an answer."""
 
     async def begin(self, path: str, *, head: bool) -> None:
@@ -42,9 +49,15 @@ class Http1Caller:
         self.reader = reader
         self.writer = writer
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> Outcome:
-        fields = [f"Content-Length: {len(body)}"] if body else []
-        self.writer.write(request(method, path, *fields, body=body))
+    async def ask(self, method: str, path: str, body: bytes = b"", fields: Sequence[tuple[str, str]] = ()) -> Outcome:
+        lines = [f"{name}: {value}" for name, value in fields]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        self.writer.write(request(method, path, *lines, body=body))
+        return await self.answer(method)
+
+    async def answer(self, method: str) -> Outcome:
+        """What comes of a request that has been sent."""
         judge = h11.Connection(h11.CLIENT)
         judge.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
         judge.send(h11.EndOfMessage())
@@ -56,20 +69,28 @@ class Http1Caller:
                     judge.receive_data(await self.reader.read(65536))
             except (h11.RemoteProtocolError, ConnectionError):
                 return found
-            if isinstance(event, h11.Response):
+            if isinstance(event, h11.InformationalResponse):
+                found.informational.append(event.status_code)
+            elif isinstance(event, h11.Response):
                 found.status = event.status_code
+                found.fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers.raw_items()]
             elif isinstance(event, h11.Data):
                 found.body += bytes(event.data)
             elif isinstance(event, h11.ConnectionClosed):
                 return found
-            else:
-                found.whole = isinstance(event, h11.EndOfMessage)
+            elif isinstance(event, h11.EndOfMessage):
+                found.whole = True
+                found.trailers = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
         return found
 
     async def begin(self, path: str, *, head: bool) -> None:
         self.writer.write(request("GET", path))
         if head:
             await self.reader.readuntil(b"\r\n\r\n")
+
+
+def _texts(fields: Iterable[Any] | None) -> list[tuple[str, str]]:
+    return [(str(name), str(value)) for name, value in fields or ()]
 
 
 class Http2Caller:
@@ -79,10 +100,10 @@ class Http2Caller:
         self.client = Http2Client(reader, writer)
         self._begun = 0
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> Outcome:
+    async def ask(self, method: str, path: str, body: bytes = b"", fields: Sequence[tuple[str, str]] = ()) -> Outcome:
         client = self.client
-        fields = [("content-length", str(len(body)))] if body else []
-        stream = client.start(method, path, *fields, end=not body)
+        length = [("content-length", str(len(body)))] if body else []
+        stream = client.start(method, path, *((name.lower(), value) for name, value in fields), *length, end=not body)
         while self._end(stream) is None:
             room = min(client.connection.local_flow_control_window(stream), 16384) if body else 0
             if room > 0:
@@ -92,9 +113,24 @@ class Http2Caller:
                 await asyncio.sleep(0)
             else:
                 await client.receive()
+        return await self.answer(stream)
+
+    async def answer(self, stream: int) -> Outcome:
+        """What comes of a request that has been sent."""
+        client = self.client
+        while self._end(stream) is None:
+            await client.receive()
         found = Outcome(body=client.received(stream), whole=isinstance(self._end(stream), h2.events.StreamEnded))
-        if any(isinstance(item, h2.events.ResponseReceived) and item.stream_id == stream for item in client.events):
-            found.status = int((await client.head(stream))[":status"])
+        for event in client.events:
+            if getattr(event, "stream_id", None) != stream:
+                continue
+            if isinstance(event, h2.events.InformationalResponseReceived):
+                found.informational.append(int(dict(_texts(event.headers))[":status"]))
+            elif isinstance(event, h2.events.ResponseReceived):
+                (_, status), *found.fields = _texts(event.headers)
+                found.status = int(status)
+            elif isinstance(event, h2.events.TrailersReceived):
+                found.trailers = _texts(event.headers)
         return found
 
     def _end(self, stream: int) -> h2.events.StreamEnded | h2.events.StreamReset | None:
