@@ -73,11 +73,12 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(directory: Path, services: Mapping[str, int]) -> AsyncIterator[Served]:
-    """The proxy in front of these backends (port by group); it must end in order."""
-    arguments = [f"{group}={port}" for group, port in services.items()]
+async def served(directory: Path, services: Mapping[str, int], *, share: bool = False) -> AsyncIterator[Served]:
+    """The proxy in front of these backends (port by group); it must end in order. `share`: over HTTP/2."""
+    arguments = [*(["--share"] if share else []), str(directory)]
+    arguments += [f"{group}={port}" for group, port in services.items()]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.soak.served", str(directory), *arguments, stdin=PIPE, stdout=PIPE, cwd=REPOSITORY
+        sys.executable, "-m", "tests.soak.served", *arguments, stdin=PIPE, stdout=PIPE, cwd=REPOSITORY
     )
     assert process.stdout is not None
     running = Served(process, int(await asyncio.wait_for(process.stdout.readline(), 20)))
@@ -89,7 +90,8 @@ async def served(directory: Path, services: Mapping[str, int]) -> AsyncIterator[
 
 
 def flat(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Neither memory nor descriptors nor tasks have grown."""
+    """Neither memory nor descriptors nor tasks have grown, and no error of our own was logged."""
+    assert after["errors"] == 0, after
     assert after["descriptors"] <= before["descriptors"] + 2, (before, after)
     assert after["tasks"] <= before["tasks"], (before, after)
     assert after["rss"] <= before["rss"] + _GROWTH, (before, after)

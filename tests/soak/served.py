@@ -1,7 +1,8 @@
 """The proxy alone, in a process of its own, so that its memory and descriptors can be watched.
 
-    python -m tests.soak.served DIRECTORY GROUP=PORT...
+    python -m tests.soak.served [--share] DIRECTORY GROUP=PORT...
 
+With `--share` every request goes over a shared connection, and a backend that has declined is soon asked again.
 `DIRECTORY` holds the files of `proxy_kit.PKI`. Prints its port, then one line of JSON for each line it reads, and ends,
 with a last line, at the end of its input.
 """
@@ -9,13 +10,16 @@ with a last line, at the end of its input.
 import asyncio
 import gc
 import json
+import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from aggregator.proxy import sharing
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.routes import RouteTable
 from aggregator.proxy.server import Proxy
@@ -34,6 +38,18 @@ LIMITS = Limits(
 )
 
 
+class Errors(logging.Handler):
+    """Counts what nobody may cause from outside: errors are faults of our own."""
+
+    count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += record.levelno >= logging.ERROR
+
+
+errors = Errors()
+
+
 def stats(proxy: Proxy) -> dict[str, Any]:
     """What must stay flat, and what must return to nothing."""
     gc.collect()
@@ -47,14 +63,15 @@ def stats(proxy: Proxy) -> dict[str, Any]:
         "long_running": metrics.long_running,
         "downstream": metrics.downstream_connections(),
         "upstream": metrics.upstream_connections(),
+        "errors": errors.count,
     }
 
 
-async def serve(directory: Path, services: dict[str, int]) -> None:
+async def serve(directory: Path, services: dict[str, int], limits: Limits) -> None:
     pki = PKI(directory, authority())
     bundle = (directory / "ca.crt").read_bytes()
     proxy = Proxy(
-        ssl_context=pki.server_context("proxy", ("http/1.1", "h2")), authenticator=CertificateNames(), limits=LIMITS
+        ssl_context=pki.server_context("proxy", ("http/1.1", "h2")), authenticator=CertificateNames(), limits=limits
     )
     await proxy.start()
     routes = [apiservice(port, bundle, name=f"v1.{group}") for group, port in services.items()]
@@ -70,5 +87,12 @@ async def serve(directory: Path, services: dict[str, int]) -> None:
 
 if __name__ == "__main__":
     logs.configure("error", "logfmt")
-    pairs = [item.partition("=") for item in sys.argv[2:]]
-    uvloop.run(serve(Path(sys.argv[1]), {group: int(port) for group, _, port in pairs}))
+    logging.getLogger().addHandler(errors)
+    arguments = sys.argv[1:]
+    limits = LIMITS
+    if arguments[0] == "--share":
+        del arguments[0]
+        limits = replace(LIMITS, own_connections=0, head_bytes=50_000)
+        sharing._DECLINED_SECONDS = 0.02
+    pairs = [item.partition("=") for item in arguments[1:]]
+    uvloop.run(serve(Path(arguments[0]), {group: int(port) for group, _, port in pairs}, limits))

@@ -27,6 +27,8 @@ class Outcome:
     """Of the final response, with names as they came."""
     trailers: list[tuple[str, str]] = field(default_factory=list)
     informational: list[int] = field(default_factory=list)
+    garbled: str = ""
+    """What is wrong with what came, if it is no HTTP at all."""
 
     def all(self, name: str) -> list[str]:
         return [value for key, value in self.fields if key.lower() == name]
@@ -67,7 +69,9 @@ class Http1Caller:
                 event = judge.next_event()
                 if event is h11.NEED_DATA:
                     judge.receive_data(await self.reader.read(65536))
-            except (h11.RemoteProtocolError, ConnectionError):
+            except (h11.RemoteProtocolError, ConnectionError) as error:
+                if not self.reader.at_eof() and not isinstance(error, ConnectionError):
+                    found.garbled = str(error)
                 return found
             if isinstance(event, h11.InformationalResponse):
                 found.informational.append(event.status_code)

@@ -194,7 +194,7 @@ class Peer:
             while True:
                 try:
                     data = await self.reader.read(65536)
-                except ConnectionError:
+                except (ConnectionError, ssl.SSLError):
                     return
                 if not data:
                     return
