@@ -18,16 +18,17 @@ PROTOCOLS = ("http/1.1", "h2")
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a request. `whole`: the response ended as it should; `status` is 0 without a response."""
+    """What came of a request. `whole`: the response ended as it should; `status` is 0 without a response. Equality is that
+    of these three."""
 
     status: int = 0
     body: bytes = b""
     whole: bool = False
-    fields: list[tuple[str, str]] = field(default_factory=list)
+    fields: list[tuple[str, str]] = field(default_factory=list, compare=False)
     """Of the final response, with names as they came."""
-    trailers: list[tuple[str, str]] = field(default_factory=list)
-    informational: list[int] = field(default_factory=list)
-    garbled: str = ""
+    trailers: list[tuple[str, str]] = field(default_factory=list, compare=False)
+    informational: list[int] = field(default_factory=list, compare=False)
+    garbled: str = field(default="", compare=False)
     """What is wrong with what came, if it is no HTTP at all."""
 
     def all(self, name: str) -> list[str]:
