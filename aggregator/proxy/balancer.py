@@ -267,8 +267,14 @@ class Upstream:
 
     def _attempt(self, endpoint: Endpoint, work: Coroutine[Any, Any, Carrier]) -> asyncio.Task[Carrier]:
         task = asyncio.get_running_loop().create_task(work, name=f"connect {endpoint.where}")
+        endpoint.attempts += 1
         self._tasks.add(task)  # type: ignore[arg-type]  # its result is nobody's business but the callback's
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[Carrier]) -> None:
+            endpoint.attempts -= 1
+            self._tasks.discard(task)
+
+        task.add_done_callback(ended)
         return task
 
     # Addresses

@@ -120,6 +120,8 @@ class Endpoint:
         self.connections: set[Carrier] = set()
         """Those of HTTP/1.1, and the streams of shared ones."""
         self.dialing = 0
+        self.attempts = 0
+        """Connections being made, those included that are only decided on: one turn of the loop may decide on many."""
         self.sharing = Sharing(self, ways.shared, streams=limits.shared_streams) if ways.shared is not None else None
         self._connect = ways.own
         self._own_dials = 0
@@ -131,7 +133,7 @@ class Endpoint:
     @property
     def pending(self) -> int:
         """Requests in progress, connections being made included."""
-        return len(self.connections) - len(self._idle) + self.dialing
+        return len(self.connections) - len(self._idle) + self.attempts
 
     @property
     def unused(self) -> int:

@@ -49,6 +49,19 @@ async def test_requests_are_spread_over_all_addresses(pki: PKI) -> None:
 
 
 @on_uvloop
+async def test_requests_that_come_all_at_once_are_spread_too(pki: PKI) -> None:
+    async with (
+        serves(pki, slow(0.1, b"a")) as one,
+        serves(pki, slow(0.1, b"b")) as two,
+        fronted(pki, [one.port, two.port]) as (front, _),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        callers = [await stack.enter_async_context(client(pki, front)) for _ in range(10)]
+        found = Counter([answered.body for answered in await asyncio.gather(*(caller.get() for caller in callers))])
+        assert found == {b"a": 5, b"b": 5}
+
+
+@on_uvloop
 async def test_the_less_busy_address_is_preferred(pki: PKI) -> None:
     async with (
         serves(pki, slow(5)) as stuck,
