@@ -40,6 +40,7 @@ class SharedStream:
         "_has_body",
         "_held",
         "_kept",
+        "_kept_bytes",
         "_left",
         "_owed",
         "_paused",
@@ -82,6 +83,7 @@ class SharedStream:
         """The whole request was handed over."""
         self._upstream_full = False
         self._kept: list[bytes] | None = []
+        self._kept_bytes = 0
         self._answering = False
         """The final head has been passed on."""
         self._has_body = False
@@ -137,7 +139,8 @@ class SharedStream:
         kept = self._kept
         if kept is not None:
             kept.append(data)
-            if sum(map(len, kept)) > _KEPT_BYTES:
+            self._kept_bytes += len(data)
+            if self._kept_bytes > _KEPT_BYTES:
                 self._kept = None
         if not self.ident:
             head, _, data = data.partition(b"\r\n\r\n")

@@ -18,8 +18,10 @@ PROTOCOLS = ("http/1.1", "h2")
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a request. `whole`: the response ended as it should; `status` is 0 without a response. Equality is that
-    of these three."""
+    """What came of a request. `whole`: the response ended as it should; `status` is 0 without a response.
+
+    Equality is that of these and the body.
+    """
 
     status: int = 0
     body: bytes = b""
