@@ -1,5 +1,6 @@
 """What a figure is made of: the load generators' output, and what the operating system charged to processes."""
 
+import contextlib
 import os
 import re
 import resource
@@ -130,7 +131,11 @@ def listeners(port: int) -> int:
 
 def connections(pid: int, port: int) -> int:
     """How many established connections to a port of 127.0.0.1 a process has."""
-    own = {os.readlink(item) for item in Path(f"/proc/{pid}/fd").iterdir()}
+    own = set()
+    for item in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closing some this moment.
+        with contextlib.suppress(FileNotFoundError):
+            own.add(os.readlink(item))
     rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
     return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" and f"socket:[{row[9]}]" in own for row in rows)
 

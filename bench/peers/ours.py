@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -91,7 +92,7 @@ async def _run(directory: Path, arguments: argparse.Namespace) -> None:
         authorizer=Authorizers(Policy(), rules),
         request_headers=RequestHeaderNames(),
         upstream_tls=UpstreamTLS(directory / "client.crt", directory / "client.key"),
-        limits=Limits(max_read_only=0, max_mutating=0) if arguments.unlimited else Limits(),
+        limits=_limits(arguments),
     )
     proxy.plane.observer = _observer(directory, arguments.observe)
     ca = base64.b64encode((directory / "ca.crt").read_bytes()).decode()
@@ -104,6 +105,11 @@ async def _run(directory: Path, arguments: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     await proxy.stop()
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    limits = replace(Limits(), own_connections=arguments.own_connections)
+    return replace(limits, max_read_only=0, max_mutating=0) if arguments.unlimited else limits
 
 
 def _apiservice(group: str, port: int, ca: str) -> Object:
@@ -125,6 +131,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=OURS)
     parser.add_argument("--reuse-port", action="store_true")
     parser.add_argument("--unlimited", action="store_true", help="no limit of requests in progress over all services")
+    parser.add_argument("--own-connections", type=int, default=Limits().own_connections, help="before some are shared")
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--observe", default="")
     parser.add_argument("--token-file", type=Path, help="know clients by these tokens and not by connection")
