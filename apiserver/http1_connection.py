@@ -6,12 +6,10 @@ answered, and while any waits nothing more is read.
 
 import asyncio
 import contextlib
-import time
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from typing import Any, Final, cast
 
-from apiserver import logs
+from apiserver import http_date, logs
 from apiserver.asgi import AbortResponse, ASGIApp
 from apiserver.http1_exchange import MAX_BUFFERED, Exchange
 from apiserver.http1_heads import Refusal, refused
@@ -29,23 +27,6 @@ FRESH_SECONDS: Final = 1.0
 """Age up to which a connection without a request is not closed by a server that stops: its first one may be on its
 way, and a client that loses it cannot know whether it was carried out (Go's net/http waits for five seconds)."""
 _FAILED: Final = Refusal(500, "Internal Server Error")
-
-
-class _Clock:
-    """The date of responses, formatted once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = b""
-
-    def __call__(self) -> bytes:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True).encode()
-        return self._text
-
-
-_date = _Clock()
 
 
 @dataclass(slots=True)
@@ -146,7 +127,7 @@ class HTTP1Connection(Requests):
 
     @property
     def date(self) -> bytes:
-        return _date()
+        return http_date.now()
 
     # From request to request
 
@@ -252,7 +233,7 @@ class HTTP1Connection(Requests):
 
     def _refuse(self, answer: Refusal) -> None:
         if not self._closing:
-            self._transport.write(refused(answer, _date()))
+            self._transport.write(refused(answer, http_date.now()))
             self._linger()
 
     def _discard(self, size: int) -> None:

@@ -1,7 +1,7 @@
 """Words and numbers of answers that both kinds of client get."""
 
 from aggregator.proxy.decide import Reply
-from aggregator.proxy.failures import Overloaded
+from aggregator.proxy.failures import UpstreamFailure
 from aggregator.proxy.target import Target
 
 CLIENT_CLOSED = 499
@@ -12,9 +12,12 @@ UNREACHABLE = "error trying to reach service: "
 REDIRECT_REFUSED = "the backend attempted to redirect this request, which is not permitted"
 
 
-def overloaded(error: Overloaded) -> Reply:
-    """The backend has more to do than it may; nobody asked it."""
-    return Reply(code=503, body=f"{error}\n".encode(), retry_after=1, logged=False)
+class Overloaded(UpstreamFailure):
+    """As many requests as allowed are in progress and waiting. Made once per backend, for all that it refuses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.answer = Reply(code=503, body=text.encode() + b"\n", retry_after=1, logged=False)
 
 
 def too_many_requests(target: Target, route: str) -> Reply:

@@ -2,18 +2,18 @@
 
 import math
 import time
-from email.utils import formatdate
 from typing import Any
 
 from aggregator.proxy import wire
-from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHABLE, overloaded
+from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHABLE, Overloaded
 from aggregator.proxy.carrier import Carrier
 from aggregator.proxy.decide import GATEWAY_TIMEOUT, Reply, text
 from aggregator.proxy.exchange_state import ExchangeState
-from aggregator.proxy.failures import CONTEXT_DEADLINE, NeverProcessed, Overloaded, describe
+from aggregator.proxy.failures import CONTEXT_DEADLINE, NeverProcessed, describe
 from aggregator.proxy.headers import ResponseHead
 from aggregator.proxy.plane import log
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
+from apiserver import http_date
 
 _FLUSH_SECONDS = 60.0
 """How long a client may take to read what is left of its last response."""
@@ -179,7 +179,7 @@ class ClientSide(ExchangeState):
         dial, self.dial = self.dial, None
         assert dial is not None
         if isinstance(error, Overloaded):
-            self.reply(overloaded(error))
+            self.reply(error.answer)
             return
         if self._counters is not None:
             self._counters.connect_errors += 1
@@ -203,12 +203,11 @@ class ClientSide(ExchangeState):
         self.head_sent = True
         if answer.code >= 500 and answer.logged:
             self._log_failure("request failed", answer.body.decode("utf-8", "replace").strip())
-        date = formatdate(usegmt=True).encode()
         self._write_reply(
             wire.reply(
                 answer,
                 audit_id=self.audit_id,
-                date=date,
+                date=http_date.now(),
                 close=not self.keep_alive,
                 head_request=self.head_request,
             )

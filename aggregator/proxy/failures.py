@@ -23,10 +23,6 @@ class NeverProcessed(UpstreamFailure):
         """All that has been handed over, in the form of HTTP/1.1; None if that is no longer at hand."""
 
 
-class Overloaded(UpstreamFailure):
-    """As many requests as allowed are in progress and waiting."""
-
-
 def describe(error: BaseException | None, where: str) -> str:
     """The cause of a failed connection to `where` (host:port or socket path); never holds more than the peer's part."""
     if error is None:

@@ -187,8 +187,9 @@ class Http2Response(RoutedRequest):
     def _write_reply(self, answer: bytes) -> None:
         head, _, body = answer.partition(b"\r\n\r\n")
         lines = head.split(b"\r\n")[1:]
-        pieces = [encode_line(line) for line in lines if not line.startswith(b"Connection:")]
-        self._head = b"".join((encode_status(self.code), *pieces))
+        # `encode_line` would remember the audit id, which never comes again, at the price of those that do.
+        pieces = [encode_line(line) for line in lines if not line.startswith((b"Connection:", b"Audit-Id:"))]
+        self._head = b"".join((encode_status(self.code), _AUDIT_ID, encode_value(self.audit_id), *pieces))
         if body:
             self._out.append(body)
         self._ended = True

@@ -1,6 +1,6 @@
 """Requests that an upstream refuses because it is full: counted one by one, told in the log once per second."""
 
-from aggregator.proxy.failures import Overloaded
+from aggregator.proxy.answers import Overloaded
 from apiserver import logs
 
 log = logs.get("aggregator.proxy")

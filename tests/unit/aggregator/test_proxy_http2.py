@@ -210,6 +210,9 @@ async def test_too_many_requests_are_refused_at_once(pki: PKI) -> None:
         refused = caller.start("GET", "/apis/test/v1/things")
         head = await caller.head(refused)
         assert (head[":status"], head["retry-after"]) == ("503", "1")
+        assert {"audit-id", "cache-control", "content-type", "date"} < head.keys()
+        again = await caller.head(caller.start("GET", "/apis/test/v1/things"))
+        assert again["audit-id"] != head["audit-id"]
         assert await caller.body(refused) == b"too many requests: 1 in progress, 0 waiting\n"
         assert reported == []
         assert front.metrics.route("v1.test").connect_errors == 0
