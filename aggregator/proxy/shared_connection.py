@@ -1,4 +1,8 @@
-"""One HTTP/2 connection to a backend, shared by many exchanges (RFC 9113). Of each, `shared_stream` knows."""
+"""One HTTP/2 connection to a backend, shared by many exchanges: frames in, frames out (RFC 9113).
+
+What an exchange is, `shared_stream` knows. A response's head that looks like an earlier one costs one dictionary lookup
+as long as the dynamic table of the header compression is the same.
+"""
 
 import asyncio
 import time
@@ -7,9 +11,11 @@ from typing import TYPE_CHECKING, cast
 from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.failures import UpstreamFailure
 from aggregator.proxy.http2_frames import ConnectionFault
-from aggregator.proxy.http2_framing import FRAGMENTS, Framing
+from aggregator.proxy.http2_framing import FRAGMENTS
 from aggregator.proxy.http2_hpack import PATIENCE, Decoder, Fields, HpackError, TooLarge
-from aggregator.proxy.shared_stream import NOWHERE, STREAM_WINDOW, SharedStream
+from aggregator.proxy.shared_link import SharedLink
+from aggregator.proxy.shared_messages import Answer, MalformedResponse, read_head
+from aggregator.proxy.shared_stream import STREAM_WINDOW, SharedStream
 
 if TYPE_CHECKING:
     from aggregator.proxy.sharing import Sharing
@@ -17,157 +23,27 @@ if TYPE_CHECKING:
 _CONNECTION_WINDOW = 16 * 1024 * 1024
 """What a backend may send on all streams before it hears that more is welcome."""
 _WRITE_BUFFER = 256 * 1024
-_SILENT_SECONDS = 5.0
-"""A backend that says nothing for so long while it has requests is asked whether it is there; as long it may take."""
-_UNREAD_SECONDS = 30.0
-"""How long a backend may leave unread what waits for it. It is read nevertheless: both waiting for the other to read
-would be for ever."""
-_LAST_IDENT = frames.LARGEST_WINDOW - 2
-_PING = b"there?\0\0"
+_KNOWN_ANSWERS = 64
+_KNOWN_BYTES = 1024
 
 
-class SharedConnection(Framing, asyncio.Protocol):
+class SharedConnection(SharedLink, asyncio.Protocol):
     """Carries as many requests at a time as both sides allow."""
 
-    __slots__ = (
-        "_blocked_at",
-        "_decoder",
-        "_last_words",
-        "_most",
-        "_next",
-        "_owed",
-        "_pinged_at",
-        "_read_at",
-        "_receivable",
-        "_reserved",
-        "_rest",
-        "_sharing",
-        "_touched",
-        "answered_tick",
-        "endpoint",
-        "idle_tick",
-        "initial_window",
-        "leaving",
-        "limit",
-        "proven",
-        "streams",
-        "waiting",
-        "window",
-        "write_blocked",
-    )
+    __slots__ = ("_decoder", "_generation", "_known", "_lasting", "_owed", "_receivable", "_rest")
 
     def __init__(self, sharing: "Sharing", most: int) -> None:
         """`most` requests at a time, if the backend allows as many."""
-        super().__init__()
-        self.endpoint = endpoint = sharing.endpoint
-        self.streams: dict[int, SharedStream] = {}
-        self.waiting: dict[SharedStream, None] = {}
-        """Streams whose own window is open and whose data still has to wait, in order."""
-        self.limit = most
-        self.window = frames.DEFAULT_WINDOW
-        """What the backend takes of all bodies."""
-        self.initial_window = frames.DEFAULT_WINDOW
-        self.write_blocked = False
-        self.leaving = False
-        """Takes no more requests."""
-        self.proven = False
-        """An answer has come over it."""
-        self.idle_tick = self.answered_tick = endpoint.owner.tick
-        self._sharing = sharing
-        self._most = most
-        self._decoder = Decoder(endpoint.head_bytes)
+        super().__init__(sharing, most)
         self._rest = b""
-        self._next = 1
-        self._reserved = 0
-        """Streams that have been promised and have no request yet."""
         self._receivable = _CONNECTION_WINDOW
         self._owed = 0
-        self._touched: dict[SharedStream, None] = {}
-        """Streams that the current read has brought something for."""
-        self._read_at = time.monotonic()
-        self._pinged_at = 0.0
-        self._blocked_at = 0.0
-        self._last_words: UpstreamFailure | None = None
-        """Why the backend goes away."""
-
-    # For the endpoint
-
-    @property
-    def busy(self) -> int:
-        """Requests in progress, and those that are about to be."""
-        return len(self.streams) + self._reserved
-
-    @property
-    def room(self) -> bool:
-        return not self.leaving and not self.closed and len(self.streams) + self._reserved < self.limit
-
-    def reserve(self) -> SharedStream:
-        """A stream for one exchange."""
-        self._reserved += 1
-        return SharedStream(self)
-
-    def leave(self) -> None:
-        """Take no more requests; close after the last one."""
-        self.leaving = True
-        self._close_if_done()
-
-    def look(self, now: float, idle_since_tick: int) -> None:
-        """Once per sweep: close when unused since before that tick, and find out whether a silent backend is there."""
-        if self.closed:
-            return
-        if not self.busy:
-            if self.idle_tick < idle_since_tick:
-                self.leave()
-        elif self.write_blocked and now - self._blocked_at >= _UNREAD_SECONDS:
-            self._end(UpstreamFailure("http2: the backend does not read"))
-        elif self._pinged_at:
-            if now - self._pinged_at >= _SILENT_SECONDS:
-                self._end(UpstreamFailure("http2: client connection lost"))
-        elif now - self._read_at >= _SILENT_SECONDS:
-            self._pinged_at = now
-            self.write(frames.frame(frames.PING, 0, 0, _PING))
-
-    def abort(self) -> None:
-        self._end(None)
-
-    # For the streams
-
-    def start(self, stream: SharedStream, block: bytes, *, end: bool) -> None:
-        """Send a request's head."""
-        self._reserved -= 1
-        if self.closed or self.leaving:
-            # Between the reservation and now the backend has said that it goes.
-            stream.ident = NOWHERE
-            self._loop.call_soon(self._too_late, stream)
-            return
-        if not self.streams:
-            self._read_at = time.monotonic()
-        stream.ident = ident = self._next
-        stream.window = self.initial_window
-        self.streams[ident] = stream
-        self._next = ident + 2
-        if ident >= _LAST_IDENT:
-            self.leaving = True
-        self.headers(ident, block, end=end)
-
-    def _too_late(self, stream: SharedStream) -> None:
-        if not stream.over:
-            stream.unprocessed("http2: the connection was closed before the request was sent")
-
-    def left(self, stream: SharedStream, code: int) -> None:
-        """A stream is over; the backend is told with this code, unless it is ENDED."""
-        ident = stream.ident
-        if not ident:
-            self._reserved -= 1
-        elif self.streams.get(ident) is stream:
-            del self.streams[ident]
-            self.waiting.pop(stream, None)
-            if code != frames.ENDED:
-                self.write(frames.rst_stream(ident, code))
-        self.idle_tick = self.endpoint.owner.tick
-        if self.leaving:
-            self._close_if_done()
-        self._sharing.left(self, stream)
+        self._decoder = Decoder(self.endpoint.head_bytes)
+        self._generation = 0
+        self._lasting = False
+        """The last block decoded has left the table as it was."""
+        self._known: dict[bytes, Answer] = {}
+        """Heads seen since the dynamic table has changed last."""
 
     # asyncio.Protocol
 
@@ -208,14 +84,6 @@ class SharedConnection(Framing, asyncio.Protocol):
         self._end(error)
         self._sharing.lost(self)
 
-    def pause_writing(self) -> None:
-        self.write_blocked = True
-        self._blocked_at = time.monotonic()
-
-    def resume_writing(self) -> None:
-        self.write_blocked = False
-        self._pump()
-
     # Frames
 
     def _on_data(self, ident: int, flags: int, payload: bytes) -> None:
@@ -237,7 +105,10 @@ class SharedConnection(Framing, asyncio.Protocol):
         stream = self._stream(ident)
         if stream is not None:
             self._touched[stream] = None
-            stream.data(payload, size, end=end)
+            try:
+                stream.data(payload, size, end=end)
+            except MalformedResponse as error:
+                stream.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
 
     def _stream(self, ident: int) -> SharedStream | None:
         """The stream of a frame; None if it is over already."""
@@ -271,23 +142,49 @@ class SharedConnection(Framing, asyncio.Protocol):
             self._on_fields(ident, end, b"".join(fragments))
 
     def _on_fields(self, ident: int, end: bool, block: bytes) -> None:
-        fields: Fields | None
-        try:
-            fields = self._decoder.decode(block)
-        except TooLarge:
-            fields = None
-        except HpackError as error:
-            raise ConnectionFault(frames.COMPRESSION_ERROR, str(error)) from None
         stream = self._stream(ident)
+        answer = self._known.get(block)
+        fields = self._decode(block) if answer is None else None
         if stream is None:
             return
         self._touched[stream] = None
         self.answered_tick = self.endpoint.owner.tick
+        try:
+            if stream.answering:
+                stream.trailing(fields if answer is None else self._decode(block), end=end)
+            else:
+                stream.leading(answer or self._answer(block, fields), end=end)
+        except MalformedResponse as error:
+            stream.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
+        except TooLarge:
+            stream.broken(f"server response headers exceeded {self.endpoint.head_bytes} bytes", frames.CANCEL)
+
+    def _decode(self, block: bytes) -> Fields | None:
+        """The fields; None if they are too large."""
+        decoder = self._decoder
+        try:
+            return decoder.decode(block)
+        except TooLarge:
+            return None
+        except HpackError as error:
+            raise ConnectionFault(frames.COMPRESSION_ERROR, str(error)) from None
+        finally:
+            self._lasting = decoder.generation == self._generation
+            if not self._lasting:
+                # The block has changed the table: it, and those before it, would mean something else now.
+                self._generation = decoder.generation
+                self._known.clear()
+
+    def _answer(self, block: bytes, fields: Fields | None) -> Answer:
         if fields is None:
-            words = f"server response headers exceeded {self.endpoint.head_bytes} bytes"
-            stream.broken(words, frames.CANCEL)
-        else:
-            stream.fields(fields, end=end)
+            raise TooLarge
+        answer = Answer(*read_head(fields), self.endpoint.authority)
+        if self._lasting and len(block) <= _KNOWN_BYTES:
+            known = self._known
+            if len(known) >= _KNOWN_ANSWERS:
+                known.clear()
+            known[block] = answer
+        return answer
 
     def _on_rst_stream(self, ident: int, flags: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -317,19 +214,6 @@ class SharedConnection(Framing, asyncio.Protocol):
                     self._sharing.decline("the backend allows no streams")
             elif name == frames.ENABLE_PUSH and value:
                 raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH of a server")
-
-    def _initial_window(self, value: int) -> None:
-        change = value - self.initial_window
-        self.initial_window = value
-        for stream in list(self.streams.values()):
-            self._widen(stream, change)
-
-    def _widen(self, stream: SharedStream, increment: int) -> None:
-        stream.window += increment
-        if stream.window > frames.LARGEST_WINDOW:
-            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window above its maximum")
-        if increment > 0 and stream.waits:
-            stream.push()
 
     def _on_push_promise(self, ident: int, flags: int, payload: bytes) -> None:
         raise ConnectionFault(frames.PROTOCOL_ERROR, "PUSH_PROMISE, which was not asked for")
@@ -367,47 +251,6 @@ class SharedConnection(Framing, asyncio.Protocol):
             stream.broken("malformed HTTP response: WINDOW_UPDATE of nothing", frames.PROTOCOL_ERROR)
         else:
             self._widen(stream, increment)
-
-    def _pump(self) -> None:
-        """Give every stream that waits for the connection its turn."""
-        waiting = self.waiting
-        for stream in list(waiting):
-            if self.window <= 0 or self.write_blocked:
-                return
-            if stream in waiting:
-                del waiting[stream]
-                stream.push()
-
-    # Ends
-
-    def _close_if_done(self) -> None:
-        if self.leaving and not self.busy and not self.closed:
-            self.write(frames.goaway(0, frames.NO_ERROR))
-            self._flush()
-            self.closed = True
-            self.transport.close()
-
-    def _fail(self, code: int, words: str) -> None:
-        """The backend does not keep to the protocol: tell it, and do without."""
-        self._sharing.decline(words)
-        self.write(frames.goaway(0, code, words))
-        self._flush()
-        self.closed = self.leaving = True
-        self.transport.close()
-        self._drop(UpstreamFailure(f"malformed HTTP response: {words}"))
-
-    def _end(self, error: BaseException | None) -> None:
-        """The connection is of no more use."""
-        if not self.closed:
-            self.closed = True
-            self.transport.abort()
-        self.leaving = True
-        self._drop(error or self._last_words)
-
-    def _drop(self, error: BaseException | None) -> None:
-        self._touched.clear()
-        for stream in list(self.streams.values()):
-            stream.lost(error)
 
 
 SharedConnection.handlers = (

@@ -2,17 +2,16 @@
 
 import re
 
-from aggregator.proxy.headers import Headers
+from aggregator.proxy import headers
+from aggregator.proxy.headers import Headers, ResponseHead
 from aggregator.proxy.http2_hpack import Fields, encode_line, encode_name, encode_value
 from aggregator.proxy.http2_request import MalformedRequest, read_fields
+from aggregator.proxy.wire import status_line
 
 _METHODS = {b"GET": b"\x82", b"POST": b"\x83"}
 _SCHEME = b"\x87"
 _METHOD, _PATH, _AUTHORITY = encode_name(b":method"), encode_name(b":path"), encode_name(b":authority")
-_EVER_NEW = {name + b":": encode_name(name.lower()) for name in (b"Audit-ID", b"X-Forwarded-Uri")}
-"""Names of our own lines that differ from request to request: to remember their encoded form would be a waste."""
-_CHUNKED = b"transfer-encoding: chunked"
-_LENGTH = b"content-length:"
+_AUDIT_ID, _URI = encode_name(b"audit-id"), encode_name(b"x-forwarded-uri")
 _CODE = re.compile(rb"[1-5][0-9][0-9]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _canonical: dict[bytes, bytes] = {}
@@ -25,38 +24,65 @@ class MalformedResponse(Exception):  # a backend's fault
     """Says why."""
 
 
+_starts: dict[bytes, tuple[bytes, int]] = {}
+_rests: dict[bytes, tuple[bytes, int]] = {}
+_MEMO_LIMIT = 2048
+_MEMO_BYTES = 2048
+
+
 def request_block(head: bytes) -> tuple[bytes, int]:
     """The fields of a request's head, encoded, and the length of its body: 0 without one, or CHUNKED.
 
-    The head is one of ours: request line, Host, fields that are fit for a backend.
+    The head is one of ours: request line, Host, fields that are fit for a backend. What is before and what is behind
+    its Audit-ID recurs from request to request, so its encoded form is looked up.
     """
-    line, *lines = head.split(b"\r\n")
+    start, _, rest = head.partition(b"\r\nAudit-ID: ")
+    audit_id, _, rest = rest.partition(b"\r\n")
+    first, length = _starts.get(start) or _remember(_starts, start, _start(start))
+    second, more = _rests.get(rest) or _remember(_rests, rest, _fields(rest))
+    # Most heads have their length, if any, behind the Audit-ID.
+    return b"".join((first, _AUDIT_ID, encode_value(audit_id), second)), more or length
+
+
+def _remember(memo: dict[bytes, tuple[bytes, int]], key: bytes, value: tuple[bytes, int]) -> tuple[bytes, int]:
+    if len(key) <= _MEMO_BYTES and b"cookie:" not in key.lower():
+        if len(memo) >= _MEMO_LIMIT:
+            memo.clear()
+        memo[key] = value
+    return value
+
+
+def _start(start: bytes) -> tuple[bytes, int]:
+    """Request line and the fields behind it."""
+    line, _, rest = start.partition(b"\r\n")
     method, target, _ = line.split(b" ")
-    authority = b""
-    length = 0
-    pieces: list[bytes] = []
-    for line in lines:
-        name = line[: line.index(b":") + 1]
-        fresh = _EVER_NEW.get(name)
-        if fresh is not None:
-            pieces.append(fresh + encode_value(line[len(name) + 1 :]))
-        elif name == b"Host:":
-            authority = line[6:]
-        else:
-            lowered = name.lower()
-            if lowered == b"transfer-encoding:":
-                length = CHUNKED
-                continue
-            if lowered == _LENGTH:
-                length = int(line[len(name) :])
-            pieces.append(encode_line(line))
+    host, _, rest = rest.partition(b"\r\n")
+    block, length = _fields(rest)
     control = (
         _METHODS.get(method) or _METHOD + encode_value(method),
         _SCHEME,
         _PATH + encode_value(target),
-        _AUTHORITY + encode_value(authority),
+        _AUTHORITY + encode_value(host.removeprefix(b"Host: ")),
     )
-    return b"".join((*control, *pieces)), length
+    return b"".join((*control, block)), length
+
+
+def _fields(lines: bytes) -> tuple[bytes, int]:
+    length = 0
+    pieces: list[bytes] = []
+    for line in lines.split(b"\r\n") if lines else ():
+        name, _, value = line.partition(b":")
+        lowered = name.lower()
+        if lowered == b"transfer-encoding":
+            length = CHUNKED
+        elif lowered == b"x-forwarded-uri":
+            # Ever new: to remember it as well would be a waste.
+            pieces.append(_URI + encode_value(value[1:]))
+        else:
+            if lowered == b"content-length":
+                length = int(value)
+            pieces.append(encode_line(line))
+    return b"".join(pieces), length
 
 
 def unchunked(data: bytes) -> tuple[list[bytes], bytes | None]:
@@ -72,6 +98,27 @@ def unchunked(data: bytes) -> tuple[list[bytes], bytes | None]:
         pieces.append(data[position : position + size])
         position += size + 2
     return pieces, None
+
+
+class Answer:
+    """The head of a response. One that recurs, byte for byte, is the same object."""
+
+    __slots__ = ("cache_control", "code", "fields", "length", "lines")
+
+    def __init__(self, code: int, fields: Headers, authority: bytes) -> None:
+        self.code = code
+        self.fields = fields
+        head = self.head(authority)
+        self.lines: list[bytes] | None = None
+        """What exchanges take as `response_lines`, if the head has nothing special."""
+        self.length = head.content_length
+        self.cache_control = head.cache_control
+        if self.length >= 0 and head.location is None and code >= 200 and code not in (204, 304, 503):
+            length = b"Content-Length: %d" % self.length
+            self.lines = [status_line(code)[:-2], *(line[:-2] for line in head.lines), length]
+
+    def head(self, authority: bytes) -> ResponseHead:
+        return headers.response(self.fields, authority)
 
 
 def read_head(fields: Fields) -> tuple[int, Headers]:

@@ -9,8 +9,8 @@ from aggregator.proxy.failures import NeverProcessed, UpstreamFailure
 from aggregator.proxy.http2_hpack import Fields, encode_line
 from aggregator.proxy.shared_messages import (
     CHUNKED,
+    Answer,
     MalformedResponse,
-    read_head,
     read_regular,
     request_block,
     unchunked,
@@ -18,7 +18,7 @@ from aggregator.proxy.shared_messages import (
 
 if TYPE_CHECKING:
     from aggregator.proxy.endpoint import Endpoint
-    from aggregator.proxy.shared_connection import SharedConnection
+    from aggregator.proxy.shared_link import SharedLink
 
 NOWHERE = -1
 """In place of the number of a stream that came too late to get one."""
@@ -35,7 +35,7 @@ class SharedStream:
     """Stands in for a connection to the backend, `transport` included."""
 
     __slots__ = (
-        "_answering",
+        "_answer",
         "_chunked",
         "_has_body",
         "_held",
@@ -50,6 +50,7 @@ class SharedStream:
         "_unsent",
         "_upstream_full",
         "answered",
+        "answering",
         "connection",
         "dedicated",
         "endpoint",
@@ -60,7 +61,7 @@ class SharedStream:
         "window",
     )
 
-    def __init__(self, connection: "SharedConnection") -> None:
+    def __init__(self, connection: "SharedLink") -> None:
         self.connection = connection
         self.endpoint: Endpoint = connection.endpoint
         self.exchange: Exchange | None = None
@@ -84,8 +85,10 @@ class SharedStream:
         self._upstream_full = False
         self._kept: list[bytes] | None = []
         self._kept_bytes = 0
-        self._answering = False
-        """The final head has been passed on."""
+        self.answering = False
+        """The final head has come."""
+        self._answer: Answer | None = None
+        """It, if it has not been passed on yet."""
         self._has_body = False
         self._left = -1
         """What has to come of a response whose length is known."""
@@ -212,95 +215,101 @@ class SharedStream:
 
     # The response: called by the connection, which takes care of the frames
 
-    def fields(self, fields: Fields, *, end: bool) -> None:
-        """A block of fields."""
-        self._answered()
-        try:
-            if self._answering:
-                trailers = self._trailing(fields, end)
-            else:
-                code, head = self._leading(fields, end)
-        except MalformedResponse as error:
-            self.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
-            return
+    def leading(self, answer: Answer, *, end: bool) -> None:
+        """A head. MalformedResponse."""
         exchange = self.exchange
-        if exchange is None:
-            return
-        if self._answering:
-            self._end(trailers)
-        elif code < 200:
-            exchange.response_informational(code, head)
-        elif code == 503 and self.endpoint.asked_to_rest(head.lines) and exchange.response_refused():
-            return
-        else:
-            self._answering = True
-            if exchange.response_head(code, head, self._has_body) and end:
-                self._end(b"")
-
-    def _answered(self) -> None:
+        assert exchange is not None
         if not self.answered:
             self.answered = self.connection.proven = True
             self._kept = None
-
-    def _leading(self, fields: Fields, end: bool) -> tuple[int, headers.ResponseHead]:
-        code, found = read_head(fields)
-        head = headers.response(found, self.endpoint.authority)
+        code = answer.code
+        if answer.lines is not None and not end and not exchange.head_request:
+            self.answering = self._has_body = True
+            self._left = answer.length
+            self._answer = answer
+            return
+        head = answer.head(self.endpoint.authority)
         if code < 200:
             if end:
                 raise MalformedResponse("the response ends before it has begun")
-            return code, head
-        assert self.exchange is not None
-        self._has_body = not (self.exchange.head_request or code == 204 or code == 304)
+            exchange.response_informational(code, head)
+            return
+        self._has_body = not (exchange.head_request or code == 204 or code == 304)
         if self._has_body:
             if end and head.content_length < 0:
                 head.content_length = 0
             self._left = head.content_length
         self._check_end(end)
-        return code, head
+        if code == 503 and self.endpoint.asked_to_rest(head.lines) and exchange.response_refused():
+            return
+        self.answering = True
+        if exchange.response_head(code, head, self._has_body) and end:
+            self._end(b"")
 
-    def _trailing(self, fields: Fields, end: bool) -> bytes:
+    def trailing(self, fields: Fields | None, *, end: bool) -> None:
+        """Fields behind the body; None if they are too large. MalformedResponse."""
         if not end:
             raise MalformedResponse("more than one response to one request")
         self._check_end(end)
-        return headers.response_trailers(read_regular(fields))
+        self._end(headers.response_trailers(read_regular(fields)) if fields is not None else b"")
 
     def _check_end(self, end: bool) -> None:
         if end and self._left > 0:
             raise MalformedResponse("the body is shorter than its Content-Length")
 
     def data(self, payload: bytes, size: int, *, end: bool) -> None:
-        """A DATA frame with `size` bytes under flow control."""
+        """A DATA frame with `size` bytes under flow control. MalformedResponse."""
         self._receivable -= size
         self._owed += size
         left = self._left
-        if not self._answering:
-            self._answered()
-            self.broken("malformed HTTP response: a body without a head", frames.PROTOCOL_ERROR)
-        elif self._receivable < 0:
+        if not self.answering:
+            self.answered = True
+            raise MalformedResponse("a body without a head")
+        if self._receivable < 0:
             self.broken("malformed HTTP response: more than may be sent", frames.FLOW_CONTROL_ERROR)
-        elif payload and (not self._has_body or 0 <= left < len(payload)):
-            self.broken("malformed HTTP response: the body is longer than its head says", frames.PROTOCOL_ERROR)
-        elif end and left > len(payload):
-            self.broken("malformed HTTP response: the body is shorter than its Content-Length", frames.PROTOCOL_ERROR)
-        else:
-            if left >= 0:
-                self._left = left - len(payload)
-            if payload and self.exchange is not None:
-                self.exchange.response_body(payload)
-            if end:
-                self._end(b"")
+            return
+        if payload and (not self._has_body or 0 <= left < len(payload)):
+            raise MalformedResponse("the body is longer than its head says")
+        exchange = self.exchange
+        assert exchange is not None
+        answer = self._answer
+        if answer is not None and end and left == len(payload) and answer.lines is not None:
+            # All of it in one read: as most answers are small, this is how most of them come.
+            self.exchange = self._answer = None
+            self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
+            exchange.response_whole(answer.code, answer.lines.copy(), answer.cache_control, payload)
+            return
+        if left >= 0:
+            self._left = left - len(payload)
+        self._check_end(end)
+        if answer is not None:
+            self._pass_head(exchange, answer)
+        if payload:
+            exchange.response_body(payload)
+        if end:
+            self._end(b"")
+
+    def _pass_head(self, exchange: Exchange, answer: Answer) -> None:
+        self._answer = None
+        assert answer.lines is not None
+        exchange.response_lines(answer.code, answer.lines.copy(), answer.cache_control)
 
     def _end(self, trailers: bytes) -> None:
         """The response is complete."""
         exchange, self.exchange = self.exchange, None
         self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
         if exchange is not None:
+            if self._answer is not None:
+                self._pass_head(exchange, self._answer)
             exchange.response_end(trailers)
 
     def flush(self) -> None:
         """One read of the connection is dealt with."""
-        if self.exchange is not None:
-            self.exchange.flush()
+        exchange = self.exchange
+        if exchange is not None:
+            if self._answer is not None:
+                self._pass_head(exchange, self._answer)
+            exchange.flush()
             self.credit()
 
     def credit(self) -> None:
@@ -339,4 +348,7 @@ class SharedStream:
         answered = self.answered
         self._leave(code)
         if exchange is not None:
+            if self._answer is not None:
+                # What came before the failure stands, whether it came with the same read or not.
+                self._pass_head(exchange, self._answer)
             exchange.upstream_lost(error, answered)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from aggregator.proxy.shared_connection import SharedConnection
+from aggregator.proxy.shared_link import SharedLink
 from aggregator.proxy.shared_stream import SharedStream
 from aggregator.proxy.upstream_conn import CLOSING_SECONDS, UpstreamConnection
 from apiserver import logs
@@ -99,7 +100,7 @@ class Sharing:
             log.info("no shared connections", endpoint=self.endpoint.where, reason=reason)
         self._declined_until = time.monotonic() + _DECLINED_SECONDS
 
-    def left(self, connection: SharedConnection, stream: SharedStream) -> None:
+    def left(self, connection: SharedLink, stream: SharedStream) -> None:
         """An exchange is over, or will not be."""
         self.busy -= 1
         endpoint = self.endpoint

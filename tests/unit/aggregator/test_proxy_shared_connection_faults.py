@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from aggregator.proxy import shared_connection
+from aggregator.proxy import shared_link
 from tests.unit.aggregator.fault_callers import PROTOCOLS
 from tests.unit.aggregator.http2_kit import (
     ACK,
@@ -299,7 +299,7 @@ async def test_a_new_connection_that_dies_without_a_word(pki: PKI, method: str) 
 
 @on_uvloop
 async def test_a_silent_connection_is_asked_and_given_up(pki: PKI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_connection, "_SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(shared_link, "_SILENT_SECONDS", 0.2)
 
     async def handle(asked: Asked) -> None:
         await asked.body()
@@ -326,7 +326,7 @@ async def test_a_silent_connection_is_asked_and_given_up(pki: PKI, monkeypatch: 
 async def test_a_connection_that_answers_or_has_nothing_to_answer_stays(
     pki: PKI, monkeypatch: pytest.MonkeyPatch, busy: bool
 ) -> None:
-    monkeypatch.setattr(shared_connection, "_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(shared_link, "_SILENT_SECONDS", 0.1)
 
     async def handle(asked: Asked) -> None:
         await asyncio.sleep(0.7 if busy else 0)
