@@ -1,7 +1,6 @@
 """One HTTP/2 connection to a backend, shared by many exchanges: frames in, frames out (RFC 9113).
 
-What an exchange is, `shared_stream` knows. A response's head that looks like an earlier one costs one dictionary lookup
-as long as the dynamic table of the header compression is the same.
+What an exchange is, `shared_stream` knows.
 """
 
 import asyncio
@@ -12,9 +11,9 @@ from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.failures import UpstreamFailure
 from aggregator.proxy.http2_frames import ConnectionFault
 from aggregator.proxy.http2_framing import FRAGMENTS
-from aggregator.proxy.http2_hpack import PATIENCE, Decoder, Fields, HpackError, TooLarge
+from aggregator.proxy.http2_hpack import PATIENCE, Decoder, HpackError, TooLarge
 from aggregator.proxy.shared_link import SharedLink
-from aggregator.proxy.shared_messages import Answer, MalformedResponse, read_head
+from aggregator.proxy.shared_messages import MalformedResponse
 from aggregator.proxy.shared_stream import STREAM_WINDOW, SharedStream
 
 if TYPE_CHECKING:
@@ -23,14 +22,12 @@ if TYPE_CHECKING:
 _CONNECTION_WINDOW = 16 * 1024 * 1024
 """What a backend may send on all streams before it hears that more is welcome."""
 _WRITE_BUFFER = 256 * 1024
-_KNOWN_ANSWERS = 64
-_KNOWN_BYTES = 1024
 
 
 class SharedConnection(SharedLink, asyncio.Protocol):
     """Carries as many requests at a time as both sides allow."""
 
-    __slots__ = ("_decoder", "_generation", "_known", "_lasting", "_owed", "_receivable", "_rest")
+    __slots__ = ("_decoder", "_owed", "_receivable", "_rest")
 
     def __init__(self, sharing: "Sharing", most: int) -> None:
         """`most` requests at a time, if the backend allows as many."""
@@ -39,11 +36,6 @@ class SharedConnection(SharedLink, asyncio.Protocol):
         self._receivable = _CONNECTION_WINDOW
         self._owed = 0
         self._decoder = Decoder(self.endpoint.head_bytes)
-        self._generation = 0
-        self._lasting = False
-        """The last block decoded has left the table as it was."""
-        self._known: dict[bytes, Answer] = {}
-        """Heads seen since the dynamic table has changed last."""
 
     # asyncio.Protocol
 
@@ -143,48 +135,24 @@ class SharedConnection(SharedLink, asyncio.Protocol):
 
     def _on_fields(self, ident: int, end: bool, block: bytes) -> None:
         stream = self._stream(ident)
-        answer = self._known.get(block)
-        fields = self._decode(block) if answer is None else None
+        try:
+            fields = self._decoder.decode(block)
+        except TooLarge:
+            fields = None
+        except HpackError as error:
+            raise ConnectionFault(frames.COMPRESSION_ERROR, str(error)) from None
         if stream is None:
             return
         self._touched[stream] = None
         self.answered_tick = self.endpoint.owner.tick
+        if fields is None:
+            words = f"server response headers exceeded {self.endpoint.head_bytes} bytes"
+            stream.broken(words, frames.CANCEL)
+            return
         try:
-            if stream.answering:
-                stream.trailing(fields if answer is None else self._decode(block), end=end)
-            else:
-                stream.leading(answer or self._answer(block, fields), end=end)
+            stream.fields(fields, end=end)
         except MalformedResponse as error:
             stream.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
-        except TooLarge:
-            stream.broken(f"server response headers exceeded {self.endpoint.head_bytes} bytes", frames.CANCEL)
-
-    def _decode(self, block: bytes) -> Fields | None:
-        """The fields; None if they are too large."""
-        decoder = self._decoder
-        try:
-            return decoder.decode(block)
-        except TooLarge:
-            return None
-        except HpackError as error:
-            raise ConnectionFault(frames.COMPRESSION_ERROR, str(error)) from None
-        finally:
-            self._lasting = decoder.generation == self._generation
-            if not self._lasting:
-                # The block has changed the table: it, and those before it, would mean something else now.
-                self._generation = decoder.generation
-                self._known.clear()
-
-    def _answer(self, block: bytes, fields: Fields | None) -> Answer:
-        if fields is None:
-            raise TooLarge
-        answer = Answer(*read_head(fields), self.endpoint.authority)
-        if self._lasting and len(block) <= _KNOWN_BYTES:
-            known = self._known
-            if len(known) >= _KNOWN_ANSWERS:
-                known.clear()
-            known[block] = answer
-        return answer
 
     def _on_rst_stream(self, ident: int, flags: int, payload: bytes) -> None:
         if len(payload) != 4:

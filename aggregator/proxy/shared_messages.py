@@ -2,7 +2,6 @@
 
 import re
 
-from aggregator.proxy import headers
 from aggregator.proxy.headers import Headers, ResponseHead
 from aggregator.proxy.http2_hpack import Fields, encode_line, encode_name, encode_value
 from aggregator.proxy.http2_request import MalformedRequest, read_fields
@@ -100,25 +99,10 @@ def unchunked(data: bytes) -> tuple[list[bytes], bytes | None]:
     return pieces, None
 
 
-class Answer:
-    """The head of a response. One that recurs, byte for byte, is the same object."""
-
-    __slots__ = ("cache_control", "code", "fields", "length", "lines")
-
-    def __init__(self, code: int, fields: Headers, authority: bytes) -> None:
-        self.code = code
-        self.fields = fields
-        head = self.head(authority)
-        self.lines: list[bytes] | None = None
-        """What exchanges take as `response_lines`, if the head has nothing special."""
-        self.length = head.content_length
-        self.cache_control = head.cache_control
-        if self.length >= 0 and head.location is None and code >= 200 and code not in (204, 304, 503):
-            length = b"Content-Length: %d" % self.length
-            self.lines = [status_line(code)[:-2], *(line[:-2] for line in head.lines), length]
-
-    def head(self, authority: bytes) -> ResponseHead:
-        return headers.response(self.fields, authority)
+def plain_lines(code: int, head: ResponseHead) -> list[bytes]:
+    """Status line and fields of a response whose length is known, as exchanges take them as `response_lines`."""
+    lines = [line[:-2] for line in head.lines]
+    return [status_line(code)[:-2], *lines, b"Content-Length: %d" % head.content_length]
 
 
 def read_head(fields: Fields) -> tuple[int, Headers]:

@@ -9,8 +9,9 @@ from aggregator.proxy.failures import NeverProcessed, UpstreamFailure
 from aggregator.proxy.http2_hpack import Fields, encode_line
 from aggregator.proxy.shared_messages import (
     CHUNKED,
-    Answer,
     MalformedResponse,
+    plain_lines,
+    read_head,
     read_regular,
     request_block,
     unchunked,
@@ -35,13 +36,15 @@ class SharedStream:
     """Stands in for a connection to the backend, `transport` included."""
 
     __slots__ = (
-        "_answer",
+        "_cache_control",
         "_chunked",
+        "_code",
         "_has_body",
         "_held",
         "_kept",
         "_kept_bytes",
         "_left",
+        "_lines",
         "_owed",
         "_paused",
         "_receivable",
@@ -87,8 +90,10 @@ class SharedStream:
         self._kept_bytes = 0
         self.answering = False
         """The final head has come."""
-        self._answer: Answer | None = None
-        """It, if it has not been passed on yet."""
+        self._lines: list[bytes] | None = None
+        """Status line and fields, if they have nothing special and have not been passed on yet."""
+        self._code = 0
+        self._cache_control = False
         self._has_body = False
         self._left = -1
         """What has to come of a response whose length is known."""
@@ -215,20 +220,23 @@ class SharedStream:
 
     # The response: called by the connection, which takes care of the frames
 
-    def leading(self, answer: Answer, *, end: bool) -> None:
-        """A head. MalformedResponse."""
-        exchange = self.exchange
-        assert exchange is not None
+    def fields(self, fields: Fields, *, end: bool) -> None:
+        """A block of fields. MalformedResponse."""
         if not self.answered:
             self.answered = self.connection.proven = True
             self._kept = None
-        code = answer.code
-        if answer.lines is not None and not end and not exchange.head_request:
-            self.answering = self._has_body = True
-            self._left = answer.length
-            self._answer = answer
-            return
-        head = answer.head(self.endpoint.authority)
+        if not self.answering:
+            self._leading(*read_head(fields), end)
+        elif not end:
+            raise MalformedResponse("more than one response to one request")
+        else:
+            self._check_end(end)
+            self._end(headers.response_trailers(read_regular(fields)))
+
+    def _leading(self, code: int, fields: headers.Headers, end: bool) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        head = headers.response(fields, self.endpoint.authority)
         if code < 200:
             if end:
                 raise MalformedResponse("the response ends before it has begun")
@@ -243,15 +251,12 @@ class SharedStream:
         if code == 503 and self.endpoint.asked_to_rest(head.lines) and exchange.response_refused():
             return
         self.answering = True
-        if exchange.response_head(code, head, self._has_body) and end:
+        if self._left >= 0 and head.location is None and not end:
+            self._lines = plain_lines(code, head)
+            self._cache_control = head.cache_control
+            self._code = code
+        elif exchange.response_head(code, head, self._has_body) and end:
             self._end(b"")
-
-    def trailing(self, fields: Fields | None, *, end: bool) -> None:
-        """Fields behind the body; None if they are too large. MalformedResponse."""
-        if not end:
-            raise MalformedResponse("more than one response to one request")
-        self._check_end(end)
-        self._end(headers.response_trailers(read_regular(fields)) if fields is not None else b"")
 
     def _check_end(self, end: bool) -> None:
         if end and self._left > 0:
@@ -272,43 +277,42 @@ class SharedStream:
             raise MalformedResponse("the body is longer than its head says")
         exchange = self.exchange
         assert exchange is not None
-        answer = self._answer
-        if answer is not None and end and left == len(payload) and answer.lines is not None:
+        lines = self._lines
+        if lines is not None and end and left == len(payload):
             # All of it in one read: as most answers are small, this is how most of them come.
-            self.exchange = self._answer = None
+            self.exchange = self._lines = None
             self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
-            exchange.response_whole(answer.code, answer.lines.copy(), answer.cache_control, payload)
+            exchange.response_whole(self._code, lines, self._cache_control, payload)
             return
         if left >= 0:
             self._left = left - len(payload)
         self._check_end(end)
-        if answer is not None:
-            self._pass_head(exchange, answer)
+        if lines is not None:
+            self._pass_head(exchange, lines)
         if payload:
             exchange.response_body(payload)
         if end:
             self._end(b"")
 
-    def _pass_head(self, exchange: Exchange, answer: Answer) -> None:
-        self._answer = None
-        assert answer.lines is not None
-        exchange.response_lines(answer.code, answer.lines.copy(), answer.cache_control)
+    def _pass_head(self, exchange: Exchange, lines: list[bytes]) -> None:
+        self._lines = None
+        exchange.response_lines(self._code, lines, self._cache_control)
 
     def _end(self, trailers: bytes) -> None:
         """The response is complete."""
         exchange, self.exchange = self.exchange, None
         self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
         if exchange is not None:
-            if self._answer is not None:
-                self._pass_head(exchange, self._answer)
+            if self._lines is not None:
+                self._pass_head(exchange, self._lines)
             exchange.response_end(trailers)
 
     def flush(self) -> None:
         """One read of the connection is dealt with."""
         exchange = self.exchange
         if exchange is not None:
-            if self._answer is not None:
-                self._pass_head(exchange, self._answer)
+            if self._lines is not None:
+                self._pass_head(exchange, self._lines)
             exchange.flush()
             self.credit()
 
@@ -348,7 +352,7 @@ class SharedStream:
         answered = self.answered
         self._leave(code)
         if exchange is not None:
-            if self._answer is not None:
+            if self._lines is not None:
                 # What came before the failure stands, whether it came with the same read or not.
-                self._pass_head(exchange, self._answer)
+                self._pass_head(exchange, self._lines)
             exchange.upstream_lost(error, answered)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.proxy import shared_connection
+from aggregator.proxy import shared_link
 from aggregator.proxy.observer import Observer
 from aggregator.proxy.server import Proxy
 from tests.unit.aggregator.endpoints_kit import samples, several
@@ -140,7 +140,7 @@ async def test_a_connection_whose_streams_are_used_up_is_followed_by_another(pki
 
 @on_uvloop
 async def test_a_backend_that_does_not_read_is_given_up(pki: PKI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_connection, "_UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(shared_link, "_UNREAD_SECONDS", 0.2)
 
     async def deaf(asked: Asked) -> None:
         peer = asked.peer
