@@ -92,7 +92,7 @@ if __name__ == "__main__":
     limits = LIMITS
     if arguments[0] == "--share":
         del arguments[0]
-        limits = replace(LIMITS, own_connections=0, head_bytes=50_000)
+        limits = replace(LIMITS, own_connections=0, head_bytes=50_000, head_seconds=5.0, idle_seconds=2.0)
         sharing._DECLINED_SECONDS = 0.02
     pairs = [item.partition("=") for item in arguments[1:]]
     uvloop.run(serve(Path(arguments[0]), {group: int(port) for group, _, port in pairs}, limits))

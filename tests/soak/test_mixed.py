@@ -4,15 +4,22 @@
 """
 
 import asyncio
+import contextlib
 import random
 import ssl
 import time
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
+from tests.soak import faulty_http2
 from tests.soak.faulty import Faults, serve_well
 from tests.soak.process import flat, seconds, served
 from tests.soak.traffic import Clients
 from tests.unit.aggregator.proxy_kit import PKI, backend
+from tests.unit.aggregator.shared_kit import behind
 from tests.unit.aggregator.test_proxy_faults import reset
 
 
@@ -23,7 +30,26 @@ async def _load(clients: Clients, duration: float) -> None:
     await running
 
 
-async def test_mixed_load_with_faults(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def _backends(pki: PKI, seed: int, share: bool) -> AsyncIterator[tuple[dict[str, int], Counter[str]]]:
+    """The ports of both backends, and the faults of one of them."""
+    if share:
+        over_http2 = faulty_http2.Faults(seed)
+        async with (
+            behind(pki, faulty_http2.serve_well) as steady,
+            behind(pki, over_http2.serve, http1=serve_well) as faulty,
+        ):
+            yield {"steady": steady.port, "faulty": faulty.port}, over_http2.counted
+            assert steady.http1 == 0
+        return
+    tls = pki.server_context("backend")
+    faults = Faults(seed, reset)
+    async with backend(serve_well, tls) as steady, backend(faults.serve, tls) as faulty:
+        yield {"steady": steady.port, "faulty": faulty.port}, faults.counted
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["own connections", "shared connections"])
+async def test_mixed_load_with_faults(tmp_path: Path, share: bool) -> None:
     budget = seconds("SOAK_SECONDS", 8)
     seed = int(seconds("SOAK_SEED", random.randrange(1 << 30)))
     print(f"SOAK_SEED={seed}")  # noqa: T201 - shown when the test fails
@@ -35,12 +61,9 @@ async def test_mixed_load_with_faults(tmp_path: Path) -> None:
             contexts[alpn[0]] = pki.client_context("client", alpn)
         return contexts[alpn[0]]
 
-    faults = Faults(seed, reset)
-    tls = pki.server_context("backend")
     async with (
-        backend(serve_well, tls) as steady,
-        backend(faults.serve, tls) as faulty,
-        served(tmp_path, {"steady": steady.port, "faulty": faulty.port}) as proxy,
+        _backends(pki, seed, share) as (ports, faults),
+        served(tmp_path, ports, share=share) as proxy,
     ):
         await _load(Clients(proxy.port, context, seed), budget / 3)
         before = await proxy.quiet()
@@ -49,7 +72,7 @@ async def test_mixed_load_with_faults(tmp_path: Path) -> None:
         await _load(main, budget * 2 / 3)
         flat(before, await proxy.quiet())
     total = sum(main.answers.values())
-    print(f"{total / (time.monotonic() - began):.0f} answers/s: {dict(main.answers)}; {dict(faults.counted)}")  # noqa: T201
+    print(f"{total / (time.monotonic() - began):.0f} answers/s: {dict(main.answers)}; {dict(faults)}")  # noqa: T201
     assert main.answers["steady 200"] > 20
     assert main.answers["faulty 200"] > 5
     assert main.answers["faulty 503"] + main.answers["faulty broken off"] > 5

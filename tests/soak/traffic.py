@@ -158,8 +158,12 @@ class Clients:
         """Several requests at a time over one connection, of which some are given up."""
         reader, writer = await self._open("h2")
         try:
-            async with asyncio.timeout(3 * ANSWER_SECONDS):
-                await _Streams(self, reader, writer, chance).run()
+            streams = _Streams(self, reader, writer, chance)
+            try:
+                async with asyncio.timeout(3 * ANSWER_SECONDS):
+                    await streams.run()
+            except TimeoutError:
+                raise Wrong(f"no end: {streams}") from None
         finally:
             writer.transport.abort()
 
@@ -187,6 +191,13 @@ class _Streams:
         self._clients, self._reader, self._writer, self._chance = clients, reader, writer, chance
         self._protocol = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self._open: dict[int, _Stream] = {}
+
+    def __str__(self) -> str:
+        """What there is still to come."""
+        return ", ".join(
+            f"{item.target}: {item.status}, {len(item.got)} of {len(item.wanted)} bytes, {len(item.body)} to send"
+            for item in self._open.values()
+        )
 
     async def run(self) -> None:
         self._protocol.initiate_connection()

@@ -56,7 +56,7 @@ class Http2Client:
     async def receive(self) -> None:
         """Take one read's worth of events."""
         data = await self.reader.read(65536)
-        assert data, "connection closed"
+        assert data, f"connection closed after {self.events[-3:]}"
         for event in self.connection.receive_data(data):
             if isinstance(event, h2.events.DataReceived):
                 self.connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)

@@ -40,7 +40,13 @@ SHARING = Limits(own_connections=0, sweep_seconds=0.05, connect_seconds=0.5, han
 """Every request shares, from the first one on."""
 THINGS = "/apis/test/v1/things"
 _FRAME = 16384
-_ENDED = (h2.exceptions.StreamClosedError, h2.exceptions.NoSuchStreamError, ConnectionError)
+_ENDED = (
+    h2.exceptions.StreamClosedError,
+    h2.exceptions.NoSuchStreamError,
+    h2.exceptions.StreamIDTooLowError,
+    ConnectionError,
+)
+"""What a handler meets whose stream, or connection, has ended meanwhile."""
 
 
 class Asked:
@@ -155,12 +161,13 @@ class Peer:
 
     def write(self, *frames: bytes) -> None:
         """Bytes that h2 knows nothing of."""
-        self.writer.write(b"".join(frames))
+        if not self.writer.is_closing():
+            self.writer.write(b"".join(frames))
 
     def flush(self) -> None:
         data = self.h2.data_to_send()
         if data and not self.mute:
-            self.writer.write(data)
+            self.write(data)
 
     def close(self) -> None:
         self.writer.transport.close()
@@ -334,8 +341,8 @@ async def behind(
     async with backend(made.serve, context) as served:
         made.port = served.port
         yield made
-    assert made.faults == []
-    assert made.errors == []
+    assert made.faults == [], made.faults
+    assert made.errors == [], made.errors
 
 
 @contextlib.asynccontextmanager
