@@ -78,13 +78,14 @@ async def test_a_client_is_asked_to_go_on(pki: PKI, protocol: str) -> None:
 
 
 @over_both
+@pytest.mark.parametrize("resets", [True, False], ids=["says so", "leaves it at that"])
 @on_uvloop
-async def test_an_early_answer_ends_the_upload_and_keeps_the_connection(pki: PKI, protocol: str) -> None:
+async def test_an_early_answer_ends_the_upload_and_keeps_the_connection(pki: PKI, resets: bool, protocol: str) -> None:
     """RFC 9113 8.1: a whole answer, and RST_STREAM(NO_ERROR) since the rest of the request is not needed."""
 
     async def handle(asked: Asked) -> None:
         await asked.answer(b"too large", status="413")
-        if asked.method == "POST":
+        if asked.method == "POST" and resets:
             asked.refuse(h2.NO_ERROR)
 
     async with sharing(pki, handle) as (served, front), calling(pki, front, protocol) as caller:
@@ -93,4 +94,6 @@ async def test_an_early_answer_ends_the_upload_and_keeps_the_connection(pki: PKI
         async with crowd(pki, front, 1) as tasks:
             assert (await tasks[0]).status == 413
         assert len(served.peers) == 1
+        if not resets and not served.asked[0].ended:
+            assert await asyncio.wait_for(served.asked[0].until_reset(), 3) == h2.CANCEL
         assert front.metrics.in_flight == 0

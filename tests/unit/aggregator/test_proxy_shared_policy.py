@@ -230,8 +230,13 @@ async def test_limits_count_streams_as_they_count_connections(pki: PKI, protocol
 async def test_who_waits_goes_on_when_a_stream_ends(pki: PKI) -> None:
     held = Held()
     held.go.set()
-    limits = annotated(max_connections="1", max_pending="10")
-    async with sharing(pki, held, annotations=limits) as (served, front), crowd(pki, front, 9) as tasks:
+    annotations = annotated(max_connections="1", max_pending="10")
+    # Sooner than the next sweep.
+    limits = replace(SHARING, sweep_seconds=60)
+    async with (
+        sharing(pki, held, annotations=annotations, limits=limits) as (served, front),
+        crowd(pki, front, 9) as tasks,
+    ):
         assert await all_of(tasks) == {b"shared": 9}
         assert list(held.most.values()) == [1]
         assert len(served.peers) == 1
