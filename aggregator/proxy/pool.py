@@ -1,6 +1,7 @@
 """The upstreams of all routes: one per address and TLS identity."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
@@ -136,10 +137,13 @@ class Pools:
         if found is not None:
             found.revive()
             return found
-        limits = self.limits
 
         def counted(wanted: int | None, default: int) -> int:
             return default if wanted is None else wanted
+
+        limits = self.limits
+        if settings.own_connections is not None:
+            limits = dataclasses.replace(limits, own_connections=settings.own_connections)
 
         def trouble() -> None:
             for served, behind in self._by_route.items():

@@ -10,6 +10,7 @@ PREFIX: Final = "aggregator.grafana.app/"
 REQUEST_TIMEOUT: Final = f"{PREFIX}request-timeout"
 MAX_CONNECTIONS: Final = f"{PREFIX}max-connections"
 MAX_PENDING: Final = f"{PREFIX}max-pending"
+OWN_CONNECTIONS: Final = f"{PREFIX}own-connections"
 
 _LONGEST_SECONDS = 3600.0
 _LARGEST_COUNT = 1_000_000
@@ -22,9 +23,11 @@ class BackendSettings:
     request_timeout: float | None = None
     """Seconds that a request which is not long-running may take."""
     max_connections: int | None = None
-    """Requests at a time, each on a connection of its own; long-running ones are not counted."""
+    """Requests at a time; long-running ones are not counted."""
     max_pending: int | None = None
     """Requests that may wait for their turn beyond that."""
+    own_connections: int | None = None
+    """Connections of HTTP/1.1 to one address; requests beyond that share connections over HTTP/2 if the server does."""
 
 
 DEFAULT: Final = BackendSettings()
@@ -38,6 +41,7 @@ def from_annotations(annotations: Mapping[str, Any] | None) -> BackendSettings:
         request_timeout=_duration(annotations.get(REQUEST_TIMEOUT))[0],
         max_connections=_count(annotations.get(MAX_CONNECTIONS), 1)[0],
         max_pending=_count(annotations.get(MAX_PENDING), 0)[0],
+        own_connections=_count(annotations.get(OWN_CONNECTIONS), 0)[0],
     )
 
 
@@ -48,6 +52,7 @@ def faults(annotations: Mapping[str, Any] | None) -> list[tuple[str, Any, str]]:
         (REQUEST_TIMEOUT, _duration(found.get(REQUEST_TIMEOUT))[1]),
         (MAX_CONNECTIONS, _count(found.get(MAX_CONNECTIONS), 1)[1]),
         (MAX_PENDING, _count(found.get(MAX_PENDING), 0)[1]),
+        (OWN_CONNECTIONS, _count(found.get(OWN_CONNECTIONS), 0)[1]),
     )
     return [(name, found[name], fault) for name, fault in checked if fault]
 

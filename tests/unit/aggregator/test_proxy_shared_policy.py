@@ -318,3 +318,36 @@ async def test_one_after_the_other_shares_as_well(pki: PKI, protocol: str) -> No
         assert (served.http1, len(served.peers)) == (0, 1)
         await front.stop()
         await nothing_left(front, served)
+
+
+@on_uvloop
+async def test_own_connections_that_have_ended_are_made_anew_before_anybody_shares(pki: PKI) -> None:
+    held = Held()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        await held.go.wait()
+        writer.write(answer(b"own", "Connection: close"))
+
+    limits = replace(SHARING, own_connections=1)
+    async with sharing(pki, held, http1=once, limits=limits) as (served, front):
+        async with crowd(pki, front, 2) as tasks:
+            await served.requests(1)
+            held.go.set()
+            assert await all_of(tasks) == {b"own": 1, b"shared": 1}
+        async with calling(pki, front, "http/1.1") as caller:
+            for _ in range(3):
+                await eventually(lambda: front.plane.pools.connection_count() == 1)
+                assert (await caller.ask("GET", THINGS)).body == b"own"
+        assert (served.http1, len(served.asked)) == (4, 1)
+
+
+@on_uvloop
+async def test_an_annotation_says_how_many_have_connections_of_their_own(pki: PKI) -> None:
+    held = Held()
+    annotations = {"aggregator.grafana.app/own-connections": "3"}
+    async with sharing(pki, held, http1=held.http1, annotations=annotations) as (served, front):
+        async with crowd(pki, front, 5) as tasks:
+            await served.requests(2)
+            held.go.set()
+            assert await all_of(tasks) == {b"own": 3, b"shared": 2}

@@ -23,6 +23,8 @@ PREFIX = "aggregator.grafana.app/"
         ({f"{PREFIX}max-connections": "7"}, BackendSettings(max_connections=7)),
         ({f"{PREFIX}max-connections": "0"}, DEFAULT),
         ({f"{PREFIX}max-pending": "0"}, BackendSettings(max_pending=0)),
+        ({f"{PREFIX}own-connections": "0"}, BackendSettings(own_connections=0)),
+        ({f"{PREFIX}own-connections": "-1"}, DEFAULT),
         ({f"{PREFIX}max-pending": "1e3"}, DEFAULT),
         ({f"{PREFIX}max-pending": "9" * 30}, DEFAULT),
     ],
