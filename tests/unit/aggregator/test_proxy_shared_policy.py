@@ -346,8 +346,10 @@ async def test_own_connections_that_have_ended_are_made_anew_before_anybody_shar
 async def test_an_annotation_says_how_many_have_connections_of_their_own(pki: PKI) -> None:
     held = Held()
     annotations = {"aggregator.grafana.app/own-connections": "3"}
-    async with sharing(pki, held, http1=held.http1, annotations=annotations) as (served, front):
-        async with crowd(pki, front, 5) as tasks:
-            await served.requests(2)
-            held.go.set()
-            assert await all_of(tasks) == {b"own": 3, b"shared": 2}
+    async with (
+        sharing(pki, held, http1=held.http1, annotations=annotations) as (served, front),
+        crowd(pki, front, 5) as tasks,
+    ):
+        await served.requests(2)
+        held.go.set()
+        assert await all_of(tasks) == {b"own": 3, b"shared": 2}
