@@ -257,7 +257,9 @@ class Peer:
         except _ENDED:
             pass
         except Exception as error:
-            self.behind.errors.append(error)
+            # Behind a GOAWAY of the proxy h2 sends nothing any more.
+            if not (isinstance(error, h2.exceptions.ProtocolError) and asked.peer.goaway() is not None):
+                self.behind.errors.append(error)
 
 
 class Behind:
