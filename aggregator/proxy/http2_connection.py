@@ -18,28 +18,21 @@ from aggregator.proxy.http2_stream import STREAM_WINDOW
 from aggregator.proxy.plane import Plane
 from apiserver.peer import peer_certificate
 
-_CONNECTION_WINDOW = 1024 * 1024
-"""What a client may send on all streams before it hears that more is welcome."""
 _WRITE_BUFFER = 256 * 1024
 
 
 class Http2Connection(Http2Heads, asyncio.Protocol):
     """Serves one client."""
 
-    __slots__ = (
-        "_opening",
-        "_owed",
-        "_receivable",
-        "_rest",
-    )
+    __slots__ = ("_opening", "_rest")
+
+    receive_window = 1024 * 1024
 
     def __init__(self, plane: Plane) -> None:
         super().__init__(plane)
         self._rest = b""
         self._opening = frames.PREFACE
         """What of the preface has not come yet."""
-        self._receivable = _CONNECTION_WINDOW
-        self._owed = 0
 
     # asyncio.Protocol
 
@@ -61,7 +54,7 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
             frames.MAX_HEADER_LIST_SIZE: plane.limits.head_bytes,
         }
         self.write(frames.settings(announced))
-        self.write(frames.window_update(0, _CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
+        self._widen_connection()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
@@ -114,19 +107,7 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
 
     def _on_data(self, ident: int, flags: int, payload: bytes) -> None:
         size = len(payload)
-        self._receivable -= size
-        self._owed += size
-        if self._receivable < 0:
-            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
-        if self._owed >= _CONNECTION_WINDOW // 2:
-            # Given back at once: only a stream's own window holds its client back, so that no stream delays another.
-            self._receivable += self._owed
-            self.write(frames.window_update(0, self._owed))
-            self._owed = 0
-        if flags & frames.PADDED:
-            payload = frames.unpadded(payload)
-        if not payload and not flags & frames.END_STREAM:
-            self._calm.trifle()
+        payload = self._content(flags, payload)
         stream = self.streams.get(ident)
         if stream is None:
             self._check_opened(ident)

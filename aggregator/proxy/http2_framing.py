@@ -19,8 +19,22 @@ class Framing:
     `handlers` are called for the kinds of frames, in the order of their numbers, with (self, stream, flags, payload).
     """
 
-    __slots__ = ("_calm", "_fragments", "_greeted", "_head", "_loop", "_no_table_said", "_out", "closed", "transport")
+    __slots__ = (
+        "_calm",
+        "_fragments",
+        "_greeted",
+        "_head",
+        "_loop",
+        "_no_table_said",
+        "_out",
+        "_owed",
+        "_receivable",
+        "closed",
+        "transport",
+    )
 
+    receive_window: ClassVar[int]
+    """What the peer may send on all streams before it hears that more is welcome."""
     handlers: ClassVar[tuple[Callable[[Any, int, int, bytes], None], ...]] = ()
 
     def __init__(self) -> None:
@@ -31,6 +45,8 @@ class Framing:
         self._no_table_said = False
         self._greeted = False
         """The peer's first SETTINGS have come."""
+        self._receivable = self.receive_window
+        self._owed = 0
         self._calm = Calm()
         self._head: tuple[int, bool] | None = None
         """Stream and END_STREAM of a head of which more has to come."""
@@ -63,6 +79,10 @@ class Framing:
                 self.transport.write(b"".join(out))
             out.clear()
 
+    def _widen_connection(self) -> None:
+        """Allow the peer what it is to be allowed of all streams, at the start."""
+        self.write(frames.window_update(0, self.receive_window - frames.DEFAULT_WINDOW))
+
     # In
 
     def _read(self, data: bytes, position: int) -> int:
@@ -91,6 +111,24 @@ class Framing:
             if self.closed:
                 return size
         return position
+
+    def _content(self, flags: int, payload: bytes) -> bytes:
+        """What a DATA frame carries, padding apart, with all of it counted against the connection's window."""
+        size = len(payload)
+        self._receivable -= size
+        self._owed += size
+        if self._receivable < 0:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
+        if self._owed >= self.receive_window // 2:
+            # Given back at once: only a stream's own window holds its peer back, so that no stream delays another.
+            self._receivable += self._owed
+            self.write(frames.window_update(0, self._owed))
+            self._owed = 0
+        if flags & frames.PADDED:
+            payload = frames.unpadded(payload)
+        if not payload and not flags & frames.END_STREAM:
+            self._calm.trifle()
+        return payload
 
     def _settings(self, ident: int, flags: int, payload: bytes) -> list[tuple[int, int]] | None:
         """The settings of a frame, with what is common to all of them checked; None for an acknowledgement."""

@@ -19,22 +19,20 @@ from aggregator.proxy.shared_stream import STREAM_WINDOW, SharedStream
 if TYPE_CHECKING:
     from aggregator.proxy.sharing import Sharing
 
-_CONNECTION_WINDOW = 16 * 1024 * 1024
-"""What a backend may send on all streams before it hears that more is welcome."""
 _WRITE_BUFFER = 256 * 1024
 
 
 class SharedConnection(SharedLink, asyncio.Protocol):
     """Carries as many requests at a time as both sides allow."""
 
-    __slots__ = ("_decoder", "_owed", "_receivable", "_rest")
+    __slots__ = ("_decoder", "_rest")
+
+    receive_window = 16 * 1024 * 1024
 
     def __init__(self, sharing: "Sharing", most: int) -> None:
         """`most` requests at a time, if the backend allows as many."""
         super().__init__(sharing, most)
         self._rest = b""
-        self._receivable = _CONNECTION_WINDOW
-        self._owed = 0
         self._decoder = Decoder(self.endpoint.head_bytes)
 
     # asyncio.Protocol
@@ -48,7 +46,7 @@ class SharedConnection(SharedLink, asyncio.Protocol):
             frames.MAX_HEADER_LIST_SIZE: self.endpoint.head_bytes,
         }
         self.write(frames.PREFACE + frames.settings(announced))
-        self.write(frames.window_update(0, _CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
+        self._widen_connection()
 
     def data_received(self, data: bytes) -> None:
         if self.closed:
@@ -80,25 +78,12 @@ class SharedConnection(SharedLink, asyncio.Protocol):
 
     def _on_data(self, ident: int, flags: int, payload: bytes) -> None:
         size = len(payload)
-        self._receivable -= size
-        self._owed += size
-        if self._receivable < 0:
-            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
-        if self._owed >= _CONNECTION_WINDOW // 2:
-            # Given back at once: only a stream's own window holds the backend back, so that no stream delays another.
-            self._receivable += self._owed
-            self.write(frames.window_update(0, self._owed))
-            self._owed = 0
-        if flags & frames.PADDED:
-            payload = frames.unpadded(payload)
-        end = bool(flags & frames.END_STREAM)
-        if not payload and not end:
-            self._calm.trifle()
+        payload = self._content(flags, payload)
         stream = self._stream(ident)
         if stream is not None:
             self._touched[stream] = None
             try:
-                stream.data(payload, size, end=end)
+                stream.data(payload, size, end=bool(flags & frames.END_STREAM))
             except MalformedResponse as error:
                 stream.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
 
