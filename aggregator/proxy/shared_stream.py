@@ -40,6 +40,7 @@ class SharedStream:
         "_chunked",
         "_code",
         "_has_body",
+        "_head",
         "_held",
         "_kept",
         "_kept_bytes",
@@ -86,7 +87,10 @@ class SharedStream:
         self._sent = False
         """The whole request was handed over."""
         self._upstream_full = False
+        self._head = b""
+        """Of the request, in the form of HTTP/1.1."""
         self._kept: list[bytes] | None = []
+        """What the backend has been sent of the body, until the answer begins or that is too much."""
         self._kept_bytes = 0
         self.answering = False
         """The final head has come."""
@@ -144,20 +148,15 @@ class SharedStream:
     def write(self, data: bytes) -> None:
         if self.over:
             return
-        kept = self._kept
-        if kept is not None:
-            kept.append(data)
-            self._kept_bytes += len(data)
-            if self._kept_bytes > _KEPT_BYTES:
-                self._kept = None
         if not self.ident:
             head, _, data = data.partition(b"\r\n\r\n")
+            self._head = head
             block, length = request_block(head)
             self._chunked = length == CHUNKED
             self._unsent = max(length, 0)
             self._sent = length == 0
             self.connection.start(self, block, end=self._sent)
-        if data and self.ident > 0:
+        if data:
             self._body(data)
 
     def _body(self, data: bytes) -> None:
@@ -171,7 +170,16 @@ class SharedStream:
             self._unsent -= len(data)
             self._sent = self._unsent <= 0
         self._held = self._held + data if self._held else data
-        self.push()
+        if self.ident > 0:
+            self.push()
+
+    def _keep(self, data: bytes) -> None:
+        """Remember what is sent, for a backend that turns out not to have looked at it."""
+        if self._kept is not None:
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+            if self._kept_bytes > _KEPT_BYTES:
+                self._kept = None
 
     def push(self) -> None:
         """Send what the backend takes of the body."""
@@ -181,6 +189,7 @@ class SharedStream:
         room = 0 if connection.write_blocked else max(0, min(self.window, connection.window))
         if size > room:
             if room:
+                self._keep(held[:room])
                 connection.send(frames.data(self.ident, held[:room], end=False))
             self._held = held = held[room:]
             if self.window > room:
@@ -196,6 +205,7 @@ class SharedStream:
         connection.window -= size
         end = self._sent and not self._trailers
         if size or end:
+            self._keep(held)
             connection.send(frames.data(self.ident, held, end=end))
         if self._sent and self._trailers:
             lines = filter(None, self._trailers.split(b"\r\n"))
@@ -340,8 +350,17 @@ class SharedStream:
 
     def unprocessed(self, words: str) -> None:
         """The backend has provably not looked at the request (RFC 9113 8.7)."""
-        kept = self._kept
-        self._fail(NeverProcessed(words, b"".join(kept) if kept is not None else None), frames.ENDED)
+        self._fail(NeverProcessed(words, self._handed_over()), frames.ENDED)
+
+    def _handed_over(self) -> bytes | None:
+        """All there is of the request, in the form of HTTP/1.1; None if some of it is no longer at hand."""
+        if self._kept is None:
+            return None
+        body = b"".join((*self._kept, self._held))
+        if self._chunked:
+            last = b"0\r\n%b\r\n" % self._trailers if self._sent else b""
+            body = b"%x\r\n%b\r\n%b" % (len(body), body, last) if body else last
+        return b"%b\r\n\r\n%b" % (self._head, body)
 
     def lost(self, error: BaseException | None) -> None:
         """The connection is gone."""

@@ -113,6 +113,35 @@ async def test_a_body_of_which_not_all_is_at_hand_is_not_sent_again(pki: PKI, pr
         assert len(served.asked) == 1
 
 
+@over_both
+@pytest.mark.parametrize("leaves", [False, True], ids=["refused", "above the last stream"])
+@on_uvloop
+async def test_of_a_long_body_that_nobody_took_all_is_at_hand(pki: PKI, leaves: bool, protocol: str) -> None:
+    """More than its window a backend cannot have been sent before it has looked at the request."""
+    body = bytes(range(250)) * 1200
+    taken: list[bytes] = []
+
+    async def handle(asked: Asked) -> None:
+        if len(served.asked) > 1:
+            asked.pay()
+            served.pays = True
+            taken.append(await asked.body())
+            await asked.answer(b"taken")
+            return
+        await asked.peer.until(lambda: len(asked.received) == 65535)
+        if leaves:
+            asked.peer.write(goaway(0))
+        else:
+            asked.refuse(REFUSED)
+            asked.peer.h2.increment_flow_control_window(65535)
+            asked.peer.flush()
+
+    async with sharing(pki, handle, pays=False) as (served, front), calling(pki, front, protocol) as caller:
+        assert (await caller.ask("PUT", f"{THINGS}/a", body)).body == b"taken"
+        assert taken == [body]
+        assert len(served.peers) == 1 + leaves
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
 @on_uvloop
 async def test_a_body_that_is_still_coming_in_goes_on_to_the_second_stream(pki: PKI, chunked: bool) -> None:
