@@ -155,7 +155,7 @@ class Endpoint:
                 return idle.pop()
             return None
         sharing = self.sharing
-        if sharing is None or not sharing.connections or self.attention:
+        if sharing is None or not sharing.connections or self.attention or sharing.declined:
             return None
         # Own connections that have ended are made anew first: they cost less per request.
         return sharing.stream() if self._crowded(sharing) and not self.owner.full() else None

@@ -163,7 +163,8 @@ class SharedConnection(SharedLink, asyncio.Protocol):
                 self._initial_window(value)
             elif name == frames.MAX_CONCURRENT_STREAMS:
                 self.limit = min(value, self._most)
-                if not value:
+                if not value and not self.proven:
+                    # Later on it is a pause of this connection: RFC 9113 5.1.2 calls it short.
                     self._sharing.decline("the backend allows no streams")
             elif name == frames.ENABLE_PUSH and value:
                 raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH of a server")

@@ -114,6 +114,21 @@ async def test_a_route_that_comes_back_finds_its_connection(pki: PKI) -> None:
 
 
 @on_uvloop
+async def test_a_connection_that_is_made_for_nobody_closes(pki: PKI) -> None:
+    """Both who wanted it and the route have gone before it was there."""
+    async with sharing(pki) as (served, front):
+        (upstream,) = [front.plane.pools.upstream(route) for route in front.plane.table.routes().values()]
+        sharing_ = upstream.endpoints[0].sharing
+        assert sharing_ is not None
+        async with crowd(pki, front, 1):
+            while sharing_._dial is None:
+                await asyncio.sleep(0)
+            await _retire(pki, served, front)
+        await eventually(lambda: sharing_._dial is None)
+        await nothing_left(front, served)
+
+
+@on_uvloop
 async def test_an_idle_connection_says_good_bye_and_closes(pki: PKI) -> None:
     async with nothing_left_open(), sharing(pki, limits=replace(SHARING, idle_seconds=0.3)) as (served, front):
         async with crowd(pki, front, 3) as tasks:

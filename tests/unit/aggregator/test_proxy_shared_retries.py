@@ -195,6 +195,30 @@ async def test_a_backend_that_wants_http1_gets_it(pki: PKI, protocol: str) -> No
         assert (len(served.asked), served.http1) == (1, 1)
 
 
+@on_uvloop
+async def test_a_backend_that_wants_http1_is_not_tried_again_in_a_crowd(pki: PKI) -> None:
+    go = asyncio.Event()
+    came = 0
+
+    async def http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        while True:
+            await read_head(reader)
+            came += 1
+            await go.wait()
+            writer.write(answer(b"own"))
+
+    made = Processed(*[HTTP_1_1_REQUIRED] * 99)
+    async with sharing(pki, made, http1=http1) as (served, front), crowd(pki, front, 3) as early:
+        await eventually(lambda: came == 3)
+        async with crowd(pki, front, 5) as late:
+            await eventually(lambda: came == 8)
+            go.set()
+            assert {(await task).body for task in (*early, *late)} == {b"own"}
+        assert len(served.asked) == 3
+        assert samples(front, "aggregator_proxy_retries_total")[("made",)] == 3
+
+
 @pytest.mark.parametrize("code", [NO_ERROR, PROTOCOL, INTERNAL, FLOW, CLOSED, CANCEL, CALM, 0xDEAD])
 @on_uvloop
 async def test_a_stream_that_is_broken_off_may_have_been_carried_out(pki: PKI, code: int) -> None:
