@@ -254,6 +254,8 @@ class RequestSide(RequestState):
             self._update_reading()
 
     def _upstream_open(self) -> None:
+        # One that has failed the request may have been full, and will not say that it is no longer.
+        self._upstream_full = False
         self._send_upstream()
         self._update_reading()
         self._pace_anew()
