@@ -176,12 +176,16 @@ class Framing:
         """An answer to a PING of ours."""
         raise NotImplementedError
 
+    def _due(self, amount: int) -> bool:
+        """Whether a frame of the peer, however small, is only the answer to what we have sent."""
+        return False
+
     def _increment(self, ident: int, payload: bytes) -> int:
         """What a WINDOW_UPDATE adds."""
         if len(payload) != 4:
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
         increment = frames.number(payload)
-        if increment < 256:
+        if not self._due(increment) and increment < 256:
             self._calm.trifle()
         if not ident and not increment:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")

@@ -146,10 +146,10 @@ class SharedConnection(SharedLink, asyncio.Protocol):
         code = int.from_bytes(payload, "big")
         if code == frames.HTTP_1_1_REQUIRED:
             self._sharing.decline("the backend wants HTTP/1.1")
-        if stream is None:
-            self._calm.trifle()
-        else:
+        if stream is not None:
             stream.reset(code)
+        elif not self._due(1):
+            self._calm.trifle()
 
     def _on_settings(self, ident: int, flags: int, payload: bytes) -> None:
         values = self._settings(ident, flags, payload)

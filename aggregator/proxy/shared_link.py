@@ -35,6 +35,7 @@ class SharedLink(Framing):
         "_sharing",
         "_touched",
         "answered_tick",
+        "due",
         "endpoint",
         "idle_tick",
         "initial_window",
@@ -64,6 +65,9 @@ class SharedLink(Framing):
         self.proven = False
         """An answer has come over it."""
         self.idle_tick = self.answered_tick = endpoint.owner.tick
+        self.due = 0
+        """What the backend may say in small frames because of what we have sent: Go's servers up to 1.19 give back both
+        windows with each read of a body, however little it was."""
         self._sharing = sharing
         self._most = most
         self._next = 1
@@ -135,6 +139,7 @@ class SharedLink(Framing):
         self._next = ident + 2
         if ident >= _LAST_IDENT:
             self.leaving = True
+        self.due += 1
         self.headers(ident, block, end=end)
 
     def _too_late(self, stream: SharedStream) -> None:
@@ -157,6 +162,11 @@ class SharedLink(Framing):
         self._sharing.left(self, stream)
 
     # Windows
+
+    def _due(self, amount: int) -> bool:
+        left = self.due - amount
+        self.due = max(left, 0)
+        return left >= 0
 
     def _initial_window(self, value: int) -> None:
         change = value - self.initial_window

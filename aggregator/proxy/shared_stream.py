@@ -190,6 +190,7 @@ class SharedStream:
         if size > room:
             if room:
                 self._keep(held[:room])
+                connection.due += 2 * room
                 connection.send(frames.data(self.ident, held[:room], end=False))
             self._held = held = held[room:]
             if self.window > room:
@@ -203,6 +204,7 @@ class SharedStream:
             connection.waiting.pop(self, None)
         self.window -= size
         connection.window -= size
+        connection.due += 2 * size
         end = self._sent and not self._trailers
         if size or end:
             self._keep(held)
