@@ -13,7 +13,7 @@ import hpack
 from tests.soak import answers
 from tests.unit.aggregator.fault_callers import PROTOCOLS, Caller, Outcome
 from tests.unit.aggregator.proxy_kit import read_head
-from tests.unit.aggregator.shared_kit import Asked, Peer
+from tests.unit.aggregator.shared_peer import Asked, Peer
 
 CLEAN = "/clean"
 _TOGETHER_SECONDS = 0.01

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.soak.faulty import content
 from tests.unit.aggregator.http2_kit import DATA, END_STREAM, GOAWAY, INTERNAL, NO_ERROR, REFUSED, frame, head
-from tests.unit.aggregator.shared_kit import Asked
+from tests.unit.aggregator.shared_peer import Asked
 
 _SIZE = re.compile(r"/size-(\d+)")
 

@@ -7,7 +7,8 @@ import pytest
 from tests.unit.aggregator import http2_kit as h2
 from tests.unit.aggregator.fault_callers import PROTOCOLS, calling
 from tests.unit.aggregator.proxy_kit import PKI, client, on_uvloop, read_head, request
-from tests.unit.aggregator.shared_kit import THINGS, Asked, crowd, sharing
+from tests.unit.aggregator.shared_kit import THINGS, crowd, sharing
+from tests.unit.aggregator.shared_peer import Asked
 
 over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
 

@@ -14,7 +14,8 @@ import pytest
 from tests.unit.aggregator.fault_callers import PROTOCOLS, Caller, Outcome, calling
 from tests.unit.aggregator.proxy_kit import PKI, fields_of, lines_of, on_uvloop, proxy, read_head
 from tests.unit.aggregator.proxy_kit import Handler as Http1Handler
-from tests.unit.aggregator.shared_kit import SHARING, THINGS, Asked, Behind, Fields, Handler, behind, service
+from tests.unit.aggregator.shared_kit import SHARING, THINGS, Behind, behind, service
+from tests.unit.aggregator.shared_peer import Asked, Fields, Handler
 from tests.unit.aggregator.streams_kit import read_chunked
 
 OWN = replace(SHARING, own_connections=32)

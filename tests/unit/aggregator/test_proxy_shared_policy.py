@@ -1,22 +1,17 @@
 """Which requests share a connection, with how many others, and what a backend has to say about it."""
 
 import asyncio
-import contextlib
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from tests.unit.aggregator.endpoints_kit import annotated, samples
-from tests.unit.aggregator.fault_callers import PROTOCOLS, Outcome, calling
+from tests.unit.aggregator.fault_callers import PROTOCOLS, calling
 from tests.unit.aggregator.proxy_kit import (
     PKI,
     answer,
-    apiservice,
     client,
     lines_of,
     on_uvloop,
-    proxy,
     read_head,
     request,
 )
@@ -25,55 +20,20 @@ from tests.unit.aggregator.shared_kit import (
     HTTP1_FIRST,
     SHARING,
     THINGS,
-    Asked,
-    Peer,
-    behind,
+    Held,
+    all_of,
     crowd,
     eventually,
     nothing_left,
     shared,
     sharing,
 )
+from tests.unit.aggregator.shared_peer import Peer
 from tests.unit.aggregator.test_proxy_lifetimes import echo_upgrade
 
 over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
 MAX_STREAMS = 3
 """The setting."""
-
-
-class Held:
-    """A backend that answers once it may, over either protocol."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.most: Counter[Peer] = Counter()
-        """Requests at a time on each connection."""
-        self._open: Counter[Peer] = Counter()
-        self.over_http1 = 0
-
-    async def __call__(self, asked: Asked) -> None:
-        peer = asked.peer
-        self._open[peer] += 1
-        self.most[peer] = max(self.most[peer], self._open[peer])
-        try:
-            await self.go.wait()
-        finally:
-            self._open[peer] -= 1
-        await asked.answer()
-
-    async def http1(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await read_head(reader)
-            self.over_http1 += 1
-            await self.go.wait()
-            writer.write(answer(b"own"))
-
-
-async def all_of(tasks: list[asyncio.Task[Outcome]]) -> Counter[bytes]:
-    """The bodies of answers that are all well."""
-    found = [await task for task in tasks]
-    assert {(item.status, item.whole) for item in found} == {(200, True)}
-    return Counter(item.body for item in found)
 
 
 @over_both
@@ -199,113 +159,6 @@ async def test_an_upgrade_has_a_connection_of_its_own(pki: PKI) -> None:
         assert await caller.reader.readexactly(5) == b"hello"
         assert (await other.get()).body == b"shared"
         assert (served.http1, len(served.peers), len(served.asked)) == (1, 1, 2)
-
-
-@over_both
-@on_uvloop
-async def test_limits_count_streams_as_they_count_connections(pki: PKI, protocol: str) -> None:
-    held = Held()
-    limits = annotated(max_connections="2", max_pending="3")
-    async with (
-        sharing(pki, held, annotations=limits) as (served, front),
-        crowd(pki, front, 5, protocol=protocol) as tasks,
-    ):
-        await served.requests(2)
-        await asyncio.sleep(0.05)
-        async with client(pki, front) as caller:
-            refused = await caller.get()
-            assert (refused.status, refused.all("retry-after")) == (503, ["1"])
-            assert refused.body == b"too many requests: 2 in progress, 3 waiting\n"
-        assert len(served.asked) == 2
-        # A watch is not counted.
-        async with crowd(pki, front, 1, path=f"{THINGS}?watch=1"):
-            await served.requests(3)
-            held.go.set()
-            assert await all_of(tasks) == {b"shared": 5}
-        assert len(served.peers) == 1
-        assert samples(front, "aggregator_proxy_rejected_requests_total") == {(): 1}
-
-
-@on_uvloop
-async def test_who_waits_goes_on_when_a_stream_ends(pki: PKI) -> None:
-    held = Held()
-    held.go.set()
-    annotations = annotated(max_connections="1", max_pending="10")
-    # Sooner than the next sweep.
-    limits = replace(SHARING, sweep_seconds=60)
-    async with (
-        sharing(pki, held, annotations=annotations, limits=limits) as (served, front),
-        crowd(pki, front, 9) as tasks,
-    ):
-        assert await all_of(tasks) == {b"shared": 9}
-        assert list(held.most.values()) == [1]
-        assert len(served.peers) == 1
-
-
-@on_uvloop
-async def test_who_waits_and_leaves_makes_room(pki: PKI) -> None:
-    held = Held()
-    limits = annotated(max_connections="1", max_pending="1")
-    async with sharing(pki, held, annotations=limits) as (served, front), crowd(pki, front, 1) as first:
-        await served.requests(1)
-        async with crowd(pki, front, 1):
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.05)
-        async with crowd(pki, front, 1) as last:
-            await asyncio.sleep(0.05)
-            held.go.set()
-            await all_of([*first, *last])
-        assert len(served.asked) == 2
-
-
-async def _refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
-
-
-@pytest.mark.parametrize("handshake", [False, True], ids=["refused", "no handshake"])
-@on_uvloop
-async def test_a_shared_connection_that_cannot_be_made_fails_all_who_wait_for_it(pki: PKI, handshake: bool) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        if handshake:
-            server = await asyncio.start_server(_refuses, "127.0.0.1", 0)
-            stack.callback(server.close)
-            port = server.sockets[0].getsockname()[1]
-        else:
-            async with behind(pki) as gone:
-                port = gone.port
-        front = await stack.enter_async_context(proxy(pki, [apiservice(port, pki.ca.pem)], limits=SHARING))
-        async with crowd(pki, front, 6) as tasks:
-            found = [await task for task in tasks]
-        assert {item.status for item in found} == {503}
-        assert all(item.body.startswith(b"error trying to reach service: ") for item in found)
-        assert front.metrics.in_flight == front.plane.pools.connection_count() == 0
-
-
-@on_uvloop
-async def test_a_shared_connection_tells_that_the_backend_is_back(pki: PKI) -> None:
-    """Else everybody would be told, while another one is made, that there is nobody."""
-    async with sharing(pki) as (served, front):
-        (upstream,) = [front.plane.pools.upstream(route) for route in front.plane.table.routes().values()]
-        (endpoint,) = upstream.endpoints
-        endpoint.failed(TimeoutError("no answer in time"))
-        async with crowd(pki, front, 1) as tasks:
-            assert await all_of(tasks) == {b"shared": 1}
-        assert endpoint.health.error is None
-        served.peers[0].close()
-        await eventually(lambda: front.plane.pools.connection_count() == 0)
-        async with crowd(pki, front, 10) as tasks:
-            assert await all_of(tasks) == {b"shared": 10}
-
-
-@on_uvloop
-async def test_who_waits_for_a_connection_and_leaves_is_not_missed(pki: PKI) -> None:
-    async with sharing(pki) as (served, front):
-        async with crowd(pki, front, 5):
-            pass
-        async with crowd(pki, front, 2) as tasks:
-            assert await all_of(tasks) == {b"shared": 2}
-        assert len(served.peers) <= 2
-        await eventually(lambda: front.metrics.in_flight == 0)
 
 
 @over_both

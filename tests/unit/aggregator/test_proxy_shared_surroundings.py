@@ -26,15 +26,8 @@ from tests.unit.aggregator.proxy_kit import (
     read_head,
     request,
 )
-from tests.unit.aggregator.shared_kit import (
-    SHARING,
-    THINGS,
-    Asked,
-    behind,
-    crowd,
-    eventually,
-    sharing,
-)
+from tests.unit.aggregator.shared_kit import SHARING, THINGS, behind, crowd, eventually, sharing
+from tests.unit.aggregator.shared_peer import Asked
 from tests.unit.aggregator.test_proxy_faults import mute, nobody
 
 over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
