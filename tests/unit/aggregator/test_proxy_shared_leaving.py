@@ -25,9 +25,10 @@ from tests.unit.aggregator.shared_kit import (
     sharing,
 )
 from tests.unit.aggregator.shared_peer import Asked, Handler, Peer
-from tests.unit.aggregator.test_proxy_shared_retries import LAST, goaway
+from tests.unit.aggregator.test_proxy_shared_retries import goaway
 
 over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
+LAST = (1 << 31) - 1
 
 
 @over_both

@@ -7,7 +7,8 @@ import pytest
 from tests.unit.aggregator.fault_callers import PROTOCOLS
 from tests.unit.aggregator.http2_kit import window
 from tests.unit.aggregator.proxy_kit import PKI, answer, client, on_uvloop, read_head, request
-from tests.unit.aggregator.shared_kit import THINGS, Asked, sharing
+from tests.unit.aggregator.shared_kit import THINGS, sharing
+from tests.unit.aggregator.shared_peer import Asked
 
 over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
 

@@ -32,7 +32,6 @@ from tests.unit.aggregator.shared_peer import Asked
 
 over_both = pytest.mark.parametrize("protocol", PROTOCOLS)
 HTTP_1_1_REQUIRED = 13
-LAST = (1 << 31) - 1
 KEPT = 64 * 1024
 
 
