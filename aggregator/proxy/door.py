@@ -24,6 +24,8 @@ class Door:
     """
 
     def __init__(self, plane: Plane) -> None:
+        self.closing = False
+        """Whoever comes in now may ask what it came for, and has to leave."""
         self._plane = plane
         self._arriving: WeakSet[Arrival] = WeakSet()
         self._logged_at = float("-inf")
@@ -63,6 +65,8 @@ class Door:
             return
         transport.set_protocol(connection)
         connection.connection_made(transport)
+        if self.closing:
+            connection.drain()
 
     def _refuse(self, transport: asyncio.Transport, reason: str, address: str) -> None:
         transport.abort()

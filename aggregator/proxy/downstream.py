@@ -20,6 +20,7 @@ from aggregator.proxy.pending import Pending
 from aggregator.proxy.plane import Plane
 from aggregator.proxy.request_side import RequestSide
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
+from apiserver.http1_connection import FRESH_SECONDS
 from apiserver.peer import peer_certificate
 
 _PLAIN_BYTES = 16 * 1024
@@ -295,7 +296,16 @@ class DownstreamConnection(RequestSide, asyncio.Protocol):
             self._close()
 
     def drain(self) -> None:
-        """Shutting down: close at once when idle, after the current response otherwise."""
+        """Shutting down: close at once when idle, after the current response otherwise.
+
+        One that has only just been made may still ask once: its first request may be on its way, and a client that
+        loses it cannot know whether it was carried out.
+        """
         self.keep_alive = False
-        if self.state == IDLE:
+        if self.state != IDLE or self._raw_target:
+            return
+        fresh_until = self.deadline - self.plane.limits.idle_seconds + FRESH_SECONDS
+        if not self.audit_id and time.monotonic() < fresh_until:
+            self.deadline = fresh_until
+        else:
             self._close()

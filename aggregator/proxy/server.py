@@ -22,6 +22,7 @@ from apimachinery.identity import RequestHeaderNames
 from apiserver import bindable, memory
 from apiserver.auth.tokens import Tokens
 from apiserver.client import ListWatch
+from apiserver.http1_connection import FRESH_SECONDS
 from apiserver.serving import ListenError, why
 
 _BACKLOG = 1024
@@ -165,14 +166,20 @@ class Proxy:
         """
         self.stop_accepting()
         plane = self.plane
-        plane.draining = True
+        plane.draining = self.door.closing = True
         for connection in list(plane.connections):
             connection.drain()
         deadline = time.monotonic() + grace_seconds
-        await _until(lambda: not plane.connections, min(watch_grace_seconds, grace_seconds))
+        # Whoever is in the middle of a handshake gets in, too, if that ends soon.
+        fresh_until = time.monotonic() + FRESH_SECONDS
+
+        def empty() -> bool:
+            return not plane.connections and (not self.door.arriving or time.monotonic() >= fresh_until)
+
+        await _until(empty, min(watch_grace_seconds, grace_seconds))
         for connection in list(plane.connections):
             connection.end_watch()
-        await _until(lambda: not plane.connections, deadline - time.monotonic())
+        await _until(empty, deadline - time.monotonic())
         if plane.connections:
             log.info("connections broken off", connections=len(plane.connections))
         for connection in list(plane.connections):

@@ -282,6 +282,7 @@ async def test_stopping_finishes_what_is_in_flight(pki: PKI) -> None:
         await watching.send(request("GET", "/apis/test/v1/things?watch=1"))
         await read_head(watching.reader)
         await watching.reader.readexactly(len(b"4\r\none\n\r\n"))
+        await idle.get("/livez")
         started = time.monotonic()
         stopping = asyncio.get_running_loop().create_task(front.stop(5.0))
         assert await idle.closed()
