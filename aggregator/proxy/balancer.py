@@ -78,9 +78,9 @@ class Upstream:
 
     # Connections
 
-    def dial(self, waiter: Waiter, *, dedicated: bool = False, long_running: bool = False) -> Dial:
+    def dial(self, waiter: Waiter, *, dedicated: bool = False, long_running: bool = False, alone: bool = False) -> Dial:
         """Get a connection; exactly one method of the waiter is called later, unless the dial is cancelled."""
-        return self._place(Dial(waiter, self.where, dedicated=dedicated, long_running=long_running))
+        return self._place(Dial(waiter, self.where, dedicated=dedicated, long_running=long_running, alone=alone))
 
     def retry(self, waiter: Waiter, endpoint: Endpoint, *, long_running: bool) -> Dial:
         """`dial` for a request that this endpoint has failed; another one comes first."""
@@ -239,7 +239,9 @@ class Upstream:
                     continue
                 if endpoint is not None and (not tried or (not running and failure is None) or self.budget.spend()):
                     tried.add(endpoint)
-                    running[self._attempt(endpoint, endpoint.carrier(dedicated=dial.dedicated))] = endpoint
+                    running[self._attempt(endpoint, endpoint.carrier(dedicated=dial.dedicated, alone=dial.alone))] = (
+                        endpoint
+                    )
                 elif not running:
                     raise failure or OSError("no address")
                 timeout = self._limits.hedge_seconds

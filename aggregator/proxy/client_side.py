@@ -9,7 +9,7 @@ from aggregator.proxy.answers import REDIRECT_REFUSED, SILENCE_SECONDS, UNREACHA
 from aggregator.proxy.carrier import Carrier
 from aggregator.proxy.decide import GATEWAY_TIMEOUT, Reply, text
 from aggregator.proxy.exchange_state import ExchangeState
-from aggregator.proxy.failures import CONTEXT_DEADLINE, NeverProcessed, describe
+from aggregator.proxy.failures import CONTEXT_DEADLINE, NeverProcessed, Unshared, describe
 from aggregator.proxy.headers import ResponseHead
 from aggregator.proxy.plane import log
 from aggregator.proxy.states import ACTIVE, CLOSED, DRAINING, IDLE, TUNNEL
@@ -35,6 +35,7 @@ class ClientSide(ExchangeState):
         if upstream is None or self._replay is None or not self._may_retry(upstream, reused=False):
             return False
         upstream.release()
+        self.upstream = None
         self._retry(upstream, self._replay)
         return True
 
@@ -45,9 +46,13 @@ class ClientSide(ExchangeState):
         """Send the request again, over another connection than the one that failed it; its rest is still to come."""
         self.retried = True
         self._to_upstream.insert(0, again)
-        self.upstream = None
         endpoint = upstream.endpoint
         self.dial = endpoint.owner.retry(self, endpoint, long_running=self.long_running)
+
+    def _send_alone(self, upstream: Carrier, again: bytes) -> None:
+        """Nothing has been sent: begin once more, with a connection of its own."""
+        self._to_upstream.insert(0, again)
+        self.dial = upstream.endpoint.owner.dial(self, long_running=self.long_running, alone=True)
 
     def response_head(self, code: int, head: ResponseHead, has_body: bool) -> bool:
         if self.upgrade and code < 400:
@@ -151,6 +156,9 @@ class ClientSide(ExchangeState):
             again, reused = self._replay, upstream.reused
             if isinstance(error, NeverProcessed):
                 again, reused = error.sent, True
+            if isinstance(error, Unshared) and again is not None:
+                self._send_alone(upstream, again)
+                return
             if not reused and self.remote:
                 upstream.endpoint.failed(error)
             if again is not None and self._may_retry(upstream, reused=reused):

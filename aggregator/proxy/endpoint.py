@@ -58,13 +58,16 @@ class Owner(Protocol):
     def may_retry(self, endpoint: "Endpoint", *, reused: bool) -> bool:
         """Whether a request that got no answer from this endpoint may be sent again."""
 
+    def dial(self, waiter: Waiter, *, long_running: bool, alone: bool) -> "Dial":
+        """Get a connection for a request; `alone`: one that is not shared."""
+
     def retry(self, waiter: Waiter, endpoint: "Endpoint", *, long_running: bool) -> "Dial": ...
 
 
 class Dial:
     """A connection being made or waited for. `cancel` leaves it to the pool."""
 
-    __slots__ = ("avoid", "dedicated", "long_running", "queue", "waiter", "where")
+    __slots__ = ("alone", "avoid", "dedicated", "long_running", "queue", "waiter", "where")
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Dial:
         *,
         dedicated: bool = False,
         long_running: bool = False,
+        alone: bool = False,
         avoid: "Endpoint | None" = None,
     ) -> None:
         self.waiter: Waiter | None = waiter
@@ -80,6 +84,8 @@ class Dial:
         """For words about what failed."""
         self.dedicated = dedicated
         self.long_running = long_running
+        self.alone = alone
+        """The request must not share."""
         self.avoid = avoid
         """The endpoint that has just failed the request."""
         self.queue: OrderedDict[Dial, None] | None = None
@@ -171,11 +177,11 @@ class Endpoint:
         connection.idle_tick = self.owner.tick
         self._idle.append(connection)
 
-    async def carrier(self, *, dedicated: bool) -> Carrier:
+    async def carrier(self, *, dedicated: bool, alone: bool) -> Carrier:
         """A new connection, or a place on a shared one if there are many. One of CONNECT_ERRORS, which ejects the
         endpoint."""
         sharing = self.sharing
-        if sharing is not None and not dedicated and not sharing.declined and self._crowded(sharing):
+        if sharing is not None and not dedicated and not alone and not sharing.declined and self._crowded(sharing):
             self.dialing += 1
             try:
                 stream = await sharing.join()

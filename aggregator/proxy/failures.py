@@ -23,6 +23,10 @@ class NeverProcessed(UpstreamFailure):
         """All that has been handed over, in the form of HTTP/1.1; None if that is no longer at hand."""
 
 
+class Unshared(NeverProcessed):
+    """Nothing was sent: the request needs a connection of its own."""
+
+
 def describe(error: BaseException | None, where: str) -> str:
     """The cause of a failed connection to `where` (host:port or socket path); never holds more than the peer's part."""
     if error is None:

@@ -142,6 +142,16 @@ class SharedLink(Framing):
         self.due += 1
         self.headers(ident, block, end=end)
 
+    def pass_over(self, stream: SharedStream) -> None:
+        """Do not send a request that could do harm to the others here."""
+        self._reserved -= 1
+        stream.ident = NOWHERE
+        self._loop.call_soon(self._too_large, stream)
+
+    def _too_large(self, stream: SharedStream) -> None:
+        if not stream.over:
+            stream.unshared()
+
     def _too_late(self, stream: SharedStream) -> None:
         if not stream.over:
             stream.unprocessed("http2: the connection was closed before the request was sent")

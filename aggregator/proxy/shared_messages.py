@@ -23,10 +23,20 @@ class MalformedResponse(Exception):  # a backend's fault
     """Says why."""
 
 
+_SHARED_HEAD = 8000
+_SHARED_LINE = 4000
+"""Heads and lines up to which every server takes a request. A larger one is a fault of the connection for many (nginx:
+4 or 8 kB a line; h2 in Python: 64 kB a head), and would end the requests of all others there."""
 _starts: dict[bytes, tuple[bytes, int]] = {}
 _rests: dict[bytes, tuple[bytes, int]] = {}
 _MEMO_LIMIT = 2048
 _MEMO_BYTES = 2048
+
+
+def shareable(head: bytes) -> bool:
+    """Whether a head, or trailers, of this size can do no harm to the connection."""
+    size = len(head)
+    return size <= _SHARED_LINE or (size <= _SHARED_HEAD and max(map(len, head.split(b"\r\n"))) <= _SHARED_LINE)
 
 
 def request_block(head: bytes) -> tuple[bytes, int]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from aggregator.proxy import headers
 from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.exchange import Exchange
-from aggregator.proxy.failures import NeverProcessed, UpstreamFailure
+from aggregator.proxy.failures import NeverProcessed, Unshared, UpstreamFailure
 from aggregator.proxy.http2_hpack import Fields, encode_line
 from aggregator.proxy.shared_messages import (
     CHUNKED,
@@ -14,6 +14,7 @@ from aggregator.proxy.shared_messages import (
     read_head,
     read_regular,
     request_block,
+    shareable,
     unchunked,
 )
 
@@ -155,7 +156,10 @@ class SharedStream:
             self._chunked = length == CHUNKED
             self._unsent = max(length, 0)
             self._sent = length == 0
-            self.connection.start(self, block, end=self._sent)
+            if shareable(head):
+                self.connection.start(self, block, end=self._sent)
+            else:
+                self.connection.pass_over(self)
         if data:
             self._body(data)
 
@@ -165,7 +169,8 @@ class SharedStream:
             data = b"".join(pieces)
             if trailers is not None:
                 self._sent = True
-                self._trailers = trailers
+                # Nobody is owed trailers (RFC 9110 6.5.1).
+                self._trailers = trailers if shareable(trailers) else b""
         else:
             self._unsent -= len(data)
             self._sent = self._unsent <= 0
@@ -353,6 +358,10 @@ class SharedStream:
     def unprocessed(self, words: str) -> None:
         """The backend has provably not looked at the request (RFC 9113 8.7)."""
         self._fail(NeverProcessed(words, self._handed_over()), frames.ENDED)
+
+    def unshared(self) -> None:
+        """The request has to go elsewhere."""
+        self._fail(Unshared("http2: a head too large to share a connection", self._handed_over()), frames.ENDED)
 
     def _handed_over(self) -> bytes | None:
         """All there is of the request, in the form of HTTP/1.1; None if some of it is no longer at hand."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.unit.aggregator.fault_callers import PROTOCOLS
+from tests.unit.aggregator.fault_callers import PROTOCOLS, calling
 from tests.unit.aggregator.http2_kit import window
 from tests.unit.aggregator.proxy_kit import PKI, answer, client, on_uvloop, read_head, request
 from tests.unit.aggregator.shared_kit import THINGS, sharing
@@ -26,6 +26,66 @@ async def test_windows_given_back_bit_by_bit_are_no_flood(pki: PKI) -> None:
             response = await caller.response()
             assert (response.status, response.body) == (200, b"shared")
         assert len(served.peers) == 1
+
+
+LARGE = {
+    "target": ([f"{THINGS}?{'a' * 4500}"], []),
+    "field": ([THINGS], [("x-large", "a" * 4001)]),
+    "cookies": ([THINGS], [("cookie", "; ".join(["a=bcdefgh"] * 500))]),
+    "fields": ([THINGS], [(f"x-large-{number}", "a" * 2000) for number in range(4)]),
+    "everything": ([THINGS], [(f"x-large-{number}", "a" * 9000) for number in range(6)]),
+}
+
+
+@over_both
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("large", LARGE.values(), ids=LARGE.keys())
+@on_uvloop
+async def test_a_large_head_has_a_connection_of_its_own(
+    pki: PKI, large: tuple[list[str], list[tuple[str, str]]], method: str, protocol: str
+) -> None:
+    (target,), fields = large
+    body = b"b" * 100_000 if method == "POST" else b""
+    heads: list[bytes] = []
+
+    async def own(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            heads.append(await read_head(reader))
+            assert await reader.readexactly(len(body)) == body
+            writer.write(answer(b"own"))
+
+    async with (
+        sharing(pki, http1=own) as (served, front),
+        calling(pki, front, protocol) as caller,
+        calling(pki, front, protocol) as other,
+    ):
+        assert (await other.ask("GET", THINGS)).body == b"shared"
+        for _ in range(2):
+            assert (await caller.ask(method, target, body, fields)).body == b"own"
+        assert len(heads) == 2
+        assert all(head.startswith(f"{method} {target} HTTP/1.1\r\n".encode()) for head in heads)
+        assert len(served.asked) == len(served.peers) == 1
+        assert not served.peers[0].closed
+
+
+@on_uvloop
+async def test_a_head_that_is_not_large_shares(pki: PKI) -> None:
+    async with sharing(pki) as (_, front), calling(pki, front, "h2") as caller:
+        fields = [(f"x-large-{number}", "a" * 3900) for number in range(2)]
+        assert (await caller.ask("GET", THINGS, b"", fields[:1])).body == b"shared"
+        assert (await caller.ask("GET", THINGS, b"", fields)).body == b"own"
+
+
+@on_uvloop
+async def test_large_trailers_are_left_out(pki: PKI) -> None:
+    async with sharing(pki) as (served, front), client(pki, front) as caller:
+        for number, size in enumerate((4100, 10)):
+            body = b"1\r\nx\r\n0\r\nX-Sum: " + b"s" * size + b"\r\n\r\n"
+            await caller.send(request("POST", THINGS, "Transfer-Encoding: chunked", body=body))
+            assert (await caller.response()).body == b"shared"
+            asked = served.asked[number]
+            assert asked.received == b"x"
+            assert dict(asked.trailers) == ({} if number == 0 else {"x-sum": "s" * size})
 
 
 @on_uvloop
