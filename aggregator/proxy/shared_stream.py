@@ -33,6 +33,11 @@ _KEPT_BYTES = 64 * 1024
 """What of a request is remembered until the answer begins, for a backend that turns out not to have looked at it."""
 
 
+_INFORMATIONAL = 8
+"""How many 1xx responses a request may get. No window holds them back: a client that does not read would have us keep
+them all."""
+
+
 class SharedStream:
     """Stands in for a connection to the backend, `transport` included."""
 
@@ -43,6 +48,7 @@ class SharedStream:
         "_has_body",
         "_head",
         "_held",
+        "_informational",
         "_kept",
         "_kept_bytes",
         "_left",
@@ -100,6 +106,7 @@ class SharedStream:
         self._code = 0
         self._cache_control = False
         self._has_body = False
+        self._informational = 0
         self._left = -1
         """What has to come of a response whose length is known."""
         self._receivable = STREAM_WINDOW
@@ -255,6 +262,9 @@ class SharedStream:
         assert exchange is not None
         head = headers.response(fields, self.endpoint.authority)
         if code < 200:
+            self._informational += 1
+            if self._informational > _INFORMATIONAL:
+                raise MalformedResponse("too many informational responses")
             if end:
                 raise MalformedResponse("the response ends before it has begun")
             exchange.response_informational(code, head)

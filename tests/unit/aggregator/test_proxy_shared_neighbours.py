@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.unit.aggregator.fault_callers import PROTOCOLS, calling
-from tests.unit.aggregator.http2_kit import window
+from tests.unit.aggregator.http2_kit import PROTOCOL, head, window
 from tests.unit.aggregator.proxy_kit import PKI, answer, client, on_uvloop, read_head, request
 from tests.unit.aggregator.shared_kit import THINGS, sharing
 from tests.unit.aggregator.shared_peer import Asked
@@ -109,3 +109,23 @@ async def test_a_body_held_back_by_one_connection_flows_over_the_next(pki: PKI) 
             assert (await caller.response()).body == b"own"
             await sending
         assert taken == [body]
+
+
+@over_both
+@on_uvloop
+async def test_informational_responses_come_to_an_end(pki: PKI, protocol: str) -> None:
+    """There is no window for them, which a client that does not read could keep closed."""
+
+    async def hints(asked: Asked) -> None:
+        for _ in range(8 if asked.method == "GET" else 9):
+            asked.peer.write(head(asked.stream, (":status", "103"), ("link", "a" * 1000), end=False))
+        if asked.method == "GET":
+            await asked.answer()
+
+    async with sharing(pki, hints) as (served, front), calling(pki, front, protocol) as caller:
+        found = await caller.ask("GET", THINGS)
+        assert (found.status, found.body) == (200, b"shared")
+        found = await caller.ask("DELETE", THINGS)
+        assert found.status == 503
+        assert found.body.endswith(b"malformed HTTP response: too many informational responses\n")
+        assert await (await served.request(2)).until_reset() == PROTOCOL
