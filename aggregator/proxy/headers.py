@@ -12,7 +12,9 @@ from apimachinery.identity import RequestHeaderNames, User, to_headers
 Headers = list[tuple[bytes, bytes]]
 
 _MEMO_LIMIT = 2048
-"""Names remembered per table; more are classified each time, so that invented names cannot fill memory."""
+_MEMO_BYTES = 64
+"""Names remembered per table, and how long they may be; others are classified each time, so that invented names cannot
+fill memory."""
 
 
 class Fate(enum.IntEnum):
@@ -189,7 +191,7 @@ class HeaderRules:
             fate = memo.get(name)
             if fate is None:
                 fate = self.classify(name)
-                if len(memo) < _MEMO_LIMIT:
+                if len(name) <= _MEMO_BYTES and len(memo) < _MEMO_LIMIT:
                     memo[name] = fate
             if fate == 0:
                 append(b"%b: %b\r\n" % (name, value))
@@ -283,7 +285,7 @@ def response(headers: Iterable[tuple[bytes, bytes]], authority: bytes) -> Respon
         fate = memo.get(name)
         if fate is None:
             fate = response_fate(name)
-            if len(memo) < _MEMO_LIMIT:
+            if len(name) <= _MEMO_BYTES and len(memo) < _MEMO_LIMIT:
                 memo[name] = fate
         if fate == 0:
             append(b"%b: %b\r\n" % (name, value))

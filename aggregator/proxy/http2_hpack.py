@@ -28,7 +28,10 @@ _STATIC = HeaderTable.STATIC_TABLE
 _STATIC_COUNT = len(_STATIC)
 _MEMO_LIMIT = 4096
 _MEMO_BYTES = 256
-_SECRET = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"sec-websocket-protocol"))
+_NOT_REMEMBERED = frozenset(
+    (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"sec-websocket-protocol", b"audit-id")
+)
+"""Secret, or different each time."""
 
 
 class HpackError(Exception):
@@ -77,7 +80,7 @@ class Decoder:
                         name = self._field(index)[0]
                     else:
                         name, position = _string(block, position)
-                    value, position = _string(block, position, memorable=name not in _SECRET)
+                    value, position = _string(block, position, memorable=name not in _NOT_REMEMBERED)
                     field = (name, value)
                     if first & 0x40:
                         self._add(field)

@@ -23,6 +23,7 @@ _LENGTH = re.compile(rb"(?i:content-length): ?([0-9]{1,15})")
 _KEEP_ALIVE = re.compile(rb"(?i:connection:[ \t]*keep-alive[ \t]*)")
 _MEMO_LIMIT = 4096
 _MEMO_BYTES = 256
+_STATUS_LIMIT = 256
 _NOT_REMEMBERED = frozenset((b"cookie", b"set-cookie", b"audit-id"))
 """Secret, or different each time."""
 
@@ -100,7 +101,7 @@ class ResponseLines(LineMemo):
         code = int(match.group(1)) if match is not None else 0
         if code == 204:
             code = 0
-        if len(self.status) < _MEMO_BYTES:
+        if len(line) <= _MEMO_BYTES and len(self.status) < _STATUS_LIMIT:
             self.status[line] = code
         return code
 

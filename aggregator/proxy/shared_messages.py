@@ -15,6 +15,7 @@ _CODE = re.compile(rb"[1-5][0-9][0-9]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _canonical: dict[bytes, bytes] = {}
 _CANONICAL_LIMIT = 2048
+_CANONICAL_BYTES = 64
 CHUNKED = -1
 """The length of a body that comes in chunks."""
 
@@ -140,6 +141,6 @@ def read_regular(fields: Fields) -> Headers:
 
 def _as_written(name: bytes) -> bytes:
     written = name.title()
-    if len(_canonical) < _CANONICAL_LIMIT:
+    if len(name) <= _CANONICAL_BYTES and len(_canonical) < _CANONICAL_LIMIT:
         _canonical[name] = written
     return written
