@@ -11,7 +11,7 @@ import pytest
 from aggregator.proxy.routes import RouteTable
 from aggregator.proxy.server import Proxy
 from tests.unit.aggregator.http2_kit import CANCEL, NO_ERROR
-from tests.unit.aggregator.proxy_kit import PKI, client, externalname, on_uvloop, read_head, request
+from tests.unit.aggregator.proxy_kit import PKI, apiservice, client, externalname, on_uvloop, proxy, read_head, request
 from tests.unit.aggregator.shared_kit import (
     SHARING,
     THINGS,
@@ -24,7 +24,7 @@ from tests.unit.aggregator.shared_kit import (
     sharing,
 )
 from tests.unit.aggregator.shared_peer import Asked, Handler
-from tests.unit.aggregator.test_proxy_faults import nothing_left_open
+from tests.unit.aggregator.test_proxy_faults import mute, nothing_left_open
 
 
 async def silent(asked: Asked) -> None:
@@ -175,6 +175,20 @@ async def test_stopping_finishes_what_is_in_flight(pki: PKI) -> None:
             assert [(await task).body for task in tasks] == [b"shared"] * 2
             await stopping
         await nothing_left(front, served)
+
+
+@on_uvloop
+async def test_stopping_while_a_connection_is_being_made(pki: PKI) -> None:
+    async with (
+        nothing_left_open(),
+        mute() as port,
+        proxy(pki, [apiservice(port, pki.ca.pem)], limits=SHARING) as front,
+        crowd(pki, front, 3) as tasks,
+    ):
+        await asyncio.sleep(0.1)
+        await front.stop(0.1)
+        assert [(await task).status in (0, 503) for task in tasks] == [True] * 3
+        assert front.metrics.in_flight == front.plane.pools.connection_count() == 0
 
 
 @on_uvloop

@@ -30,7 +30,7 @@ from tests.unit.aggregator.proxy_kit import (
 from tests.unit.aggregator.shared_kit import SHARING, THINGS, behind, eventually
 from tests.unit.aggregator.shared_peer import Asked
 
-SECONDS = 3.0
+SECONDS = 2.0
 WORKERS = 4
 STREAMS = {3: (1 << 31) - 1}
 """h2 does not see that streams end which end by bytes of ours."""
