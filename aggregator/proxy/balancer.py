@@ -8,7 +8,7 @@ from typing import Any
 
 from aggregator.proxy.budget import RetryBudget
 from aggregator.proxy.carrier import Carrier
-from aggregator.proxy.endpoint import CONNECT_ERRORS, Dial, Endpoint, Waiter, Ways, start
+from aggregator.proxy.endpoint import CONNECT_ERRORS, Dial, Endpoint, Waiter, Ways, is_lasting, start
 from aggregator.proxy.health import EJECTED, HEALTHY
 from aggregator.proxy.limits import Limits
 from aggregator.proxy.refusals import Refusals
@@ -53,8 +53,8 @@ class Upstream:
         self.budget = RetryBudget()
         self.endpoints: list[Endpoint] = []
         self.refusals = Refusals(name, in_progress=max_connections, waiting=max_pending)
-        self.take: Callable[[bool], Carrier | None] = self._balanced
-        """What the request can use at once, if there is any; the argument tells whether it is replayable."""
+        self.take: Callable[[bool, bool], Carrier | None] = self._balanced
+        """What the request can use at once, if there is any; it is replayable or not, long-running or not."""
         self._named = not local and not all(is_literal(host) for host, _ in hosts)
         self._connector = connector
         self._limits = limits
@@ -110,7 +110,7 @@ class Upstream:
 
     def connection_lost(self, endpoint: Endpoint) -> None:
         self._start_waiting()
-        if not endpoint.connections and not endpoint.retired:
+        if not endpoint.open and not endpoint.retired:
             self._suspect()
 
     def _suspect(self) -> None:
@@ -124,12 +124,12 @@ class Upstream:
         now = time.monotonic()
         return any(other is not endpoint and other.health.rank(now) == HEALTHY for other in self.endpoints)
 
-    def _balanced(self, replayable: bool) -> Carrier | None:
+    def _balanced(self, replayable: bool, lasting: bool) -> Carrier | None:
         self._turn += 1
         chosen = self._choose(())
         if chosen is None or chosen.health.rank(time.monotonic()) == EJECTED:
             return None
-        return chosen.take(replayable)
+        return chosen.take(replayable, lasting)
 
     def _choose(self, tried: Collection[Endpoint]) -> Endpoint | None:
         """The healthiest endpoint with the least requests in progress; equals take turns from request to request."""
@@ -166,10 +166,10 @@ class Upstream:
     def full(self) -> bool:
         if not self._max_connections:
             return False
-        used = self._dials + sum(len(item.connections) - item.unused for item in self._all())
+        used = self._dials + sum(item.in_use for item in self._all())
         if used - self._streaming >= self._max_connections and self._counted_tick != self.tick:
             self._counted_tick = self.tick
-            self._streaming = sum(_streams(item) for endpoint in self._all() for item in endpoint.connections)
+            self._streaming = sum(is_lasting(item) for endpoint in self._all() for item in endpoint.carriers())
         return used - self._streaming >= self._max_connections
 
     def _start_waiting(self) -> None:
@@ -239,9 +239,7 @@ class Upstream:
                     continue
                 if endpoint is not None and (not tried or (not running and failure is None) or self.budget.spend()):
                     tried.add(endpoint)
-                    running[self._attempt(endpoint, endpoint.carrier(dedicated=dial.dedicated, alone=dial.alone))] = (
-                        endpoint
-                    )
+                    running[self._attempt(endpoint, endpoint.carrier(dial))] = endpoint
                 elif not running:
                     raise failure or OSError("no address")
                 timeout = self._limits.hedge_seconds
@@ -283,7 +281,7 @@ class Upstream:
 
     def _vanished(self) -> None:
         """The name is gone. It can be taken away by mistake, a connection in use cannot."""
-        self._keep_only([endpoint for endpoint in self.endpoints if endpoint.connections])
+        self._keep_only([endpoint for endpoint in self.endpoints if endpoint.open])
 
     def _apply(self, addresses: Sequence[Address]) -> None:
         known = {endpoint.where: endpoint for endpoint in self.endpoints}
@@ -355,11 +353,6 @@ class Upstream:
         self._queue.clear()
         for endpoint in self._all():
             endpoint.abort()
-
-
-def _streams(connection: Carrier) -> bool:
-    exchange = connection.exchange
-    return exchange is not None and (exchange.long_running or connection.dedicated)
 
 
 def _keep(task: asyncio.Task[Carrier]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import NamedTuple, Protocol
 
 from aggregator.proxy.carrier import Carrier
@@ -123,8 +123,8 @@ class Endpoint:
         """No route leads here any more: connections close as they become unused."""
         self.attention = False
         """What becomes unused is not simply kept: the endpoint is retired, or requests wait for a connection."""
-        self.connections: set[Carrier] = set()
-        """Those of HTTP/1.1, and the streams of shared ones."""
+        self.connections: set[UpstreamConnection] = set()
+        """Those of HTTP/1.1."""
         self.dialing = 0
         self.attempts = 0
         """Connections being made, those included that are only decided on: one turn of the loop may decide on many."""
@@ -132,6 +132,9 @@ class Endpoint:
         self._connect = ways.own
         self._own_dials = 0
         self._own_connections = limits.own_connections
+        self._lasting = 0
+        """Own connections with long-running requests, as far as known; counted anew once per tick when it matters."""
+        self._counted_tick = 0
         self._idle: list[UpstreamConnection] = []
         self._idle_connections = limits.idle_connections
         self._unsafe_ticks = limits.unsafe_reuse_ticks
@@ -139,19 +142,34 @@ class Endpoint:
     @property
     def pending(self) -> int:
         """Requests in progress, connections being made included."""
-        return len(self.connections) - len(self._idle) + self.attempts
+        return self.in_use + self.attempts
 
     @property
-    def unused(self) -> int:
-        return len(self._idle)
+    def in_use(self) -> int:
+        """Requests in progress."""
+        shared = self.sharing.busy if self.sharing is not None else 0
+        return len(self.connections) - len(self._idle) + shared
+
+    def carriers(self) -> Iterator[Carrier]:
+        """What requests are in progress on, and what is unused."""
+        yield from self.connections
+        if self.sharing is not None:
+            yield from self.sharing.streams()
 
     @property
     def stuck(self) -> bool:
         """Connecting takes for ever there, and somebody is finding out already whether it still does."""
         return self.dialing > 0 and isinstance(self.health.error, TimeoutError)
 
-    def take(self, replayable: bool) -> Carrier | None:
-        """An idle connection, or a place on a shared one, if there is one that this request may use."""
+    def take(self, replayable: bool, lasting: bool) -> Carrier | None:
+        """An idle connection, or a place on a shared one, if there is one that this request may use.
+
+        One that is `lasting`, such as a watch, shares before others have to: own connections cost less per request, and
+        it would keep one from many.
+        """
+        sharing = self.sharing
+        if lasting and sharing is not None and not sharing.declined and self._crowded(sharing, True):
+            return sharing.stream() if not self.attention else None
         idle = self._idle
         if idle:
             if replayable:
@@ -160,11 +178,10 @@ class Endpoint:
             if self.owner.tick - last.idle_tick <= self._unsafe_ticks and not last.transport.is_closing():
                 return idle.pop()
             return None
-        sharing = self.sharing
         if sharing is None or not sharing.connections or self.attention or sharing.declined:
             return None
-        # Own connections that have ended are made anew first: they cost less per request.
-        return sharing.stream() if self._crowded(sharing) and not self.owner.full() else None
+        # Own connections that have ended are made anew first.
+        return sharing.stream() if self._crowded(sharing, False) and not self.owner.full() else None
 
     def give_back(self, connection: UpstreamConnection) -> None:
         if self.attention and (self.retired or self.owner.next_waiting(connection)):
@@ -177,11 +194,12 @@ class Endpoint:
         connection.idle_tick = self.owner.tick
         self._idle.append(connection)
 
-    async def carrier(self, *, dedicated: bool, alone: bool) -> Carrier:
+    async def carrier(self, dial: Dial) -> Carrier:
         """A new connection, or a place on a shared one if there are many. One of CONNECT_ERRORS, which ejects the
         endpoint."""
         sharing = self.sharing
-        if sharing is not None and not dedicated and not alone and not sharing.declined and self._crowded(sharing):
+        alone = dial.dedicated or dial.alone or sharing is None or sharing.declined
+        if sharing is not None and not alone and self._crowded(sharing, dial.long_running):
             self.dialing += 1
             try:
                 stream = await sharing.join()
@@ -195,11 +213,17 @@ class Endpoint:
             if self._idle:
                 # The connection on which the backend has said that it does not share.
                 return self._idle.pop()
-        return await self.connect(dedicated=dedicated)
+        return await self.connect(dedicated=dial.dedicated)
 
-    def _crowded(self, sharing: Sharing) -> bool:
+    def _crowded(self, sharing: Sharing, lasting: bool) -> bool:
         """As many own connections as there should be are in use or being made."""
-        return len(self.connections) - sharing.busy + self._own_dials >= self._own_connections
+        own = len(self.connections) + self._own_dials
+        if lasting:
+            return bool(sharing.connections) or own >= self._own_connections
+        if own - self._lasting >= self._own_connections and self._counted_tick != self.owner.tick:
+            self._counted_tick = self.owner.tick
+            self._lasting = sum(map(is_lasting, self.connections))
+        return own - self._lasting >= self._own_connections
 
     async def connect(self, *, dedicated: bool = False) -> UpstreamConnection:
         """A new connection. One of CONNECT_ERRORS when it cannot be made, which ejects the endpoint."""
@@ -294,10 +318,13 @@ class Endpoint:
     @property
     def open(self) -> int:
         """Connections, those that nobody uses included."""
-        shared = self.sharing
-        if shared is None:
-            return len(self.connections)
-        return len(self.connections) - shared.busy + len(shared.connections)
+        return len(self.connections) + (len(self.sharing.connections) if self.sharing is not None else 0)
+
+
+def is_lasting(carrier: Carrier) -> bool:
+    """It serves a request that may last for ever."""
+    exchange = carrier.exchange
+    return exchange is not None and (exchange.long_running or carrier.dedicated)
 
 
 def start(work: Awaitable[None], name: str, tasks: set[asyncio.Task[None]]) -> None:

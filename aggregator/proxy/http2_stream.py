@@ -108,7 +108,7 @@ class Http2Stream(Http2Response):
             self.flow = flow
         block = b"%b\r\n%bAudit-ID: %b\r\n%b" % (plan.prefix, self.connection.forwarded_for, audit_id, tail)
         self._replay = block if plan.replayable else None
-        upstream = plan.upstream.take(plan.replayable)
+        upstream = plan.upstream.take(plan.replayable, plan.long_running)
         if upstream is None:
             self._to_upstream.append(block)
             self.dial = plan.upstream.dial(self, long_running=plan.long_running)
@@ -204,7 +204,7 @@ class Http2Stream(Http2Response):
             self._end_request(b"")
         replayable = bodyless and request.method in REPLAYABLE
         self._replay = block if replayable else None
-        upstream = backend.take(replayable)
+        upstream = backend.take(replayable, self.long_running)
         if upstream is None:
             self.dial = backend.dial(self, long_running=self.long_running)
         else:

@@ -40,7 +40,7 @@ class Limits:
     """How much of it, at most."""
     idle_connections: int = 256
     """Unused connections kept per endpoint."""
-    own_connections: int = 32
+    own_connections: int = 16
     """Connections of HTTP/1.1 to an endpoint. A request that finds as many in use shares one of HTTP/2, if the backend
     prefers that."""
     shared_streams: int = 100

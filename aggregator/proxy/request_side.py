@@ -53,7 +53,7 @@ class RequestSide(RequestState):
             self.flow = flow
         block = b"\r\n".join((plan.prefix, self._forwarded_for, b"Audit-ID: " + audit_id, *lines, b"\r\n"))
         self._replay = block if plan.replayable else None
-        upstream = plan.upstream.take(plan.replayable)
+        upstream = plan.upstream.take(plan.replayable, plan.long_running)
         if upstream is None:
             self._to_upstream.append(block)
             self.dial = plan.upstream.dial(self, long_running=plan.long_running)
@@ -198,7 +198,7 @@ class RequestSide(RequestState):
             client=self._peer,
         )
         replayable = self.request_complete and method in REPLAYABLE
-        upstream = None if upgrade else backend.take(replayable)
+        upstream = None if upgrade else backend.take(replayable, self.long_running)
         self._to_upstream.append(block)
         self._replay = block if replayable and not upgrade else None
         if upstream is None:

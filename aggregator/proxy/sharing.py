@@ -6,7 +6,7 @@ needs one: with a backend that turns slow, or thousands of watches, that is thou
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from aggregator.proxy.shared_connection import SharedConnection
@@ -51,9 +51,13 @@ class Sharing:
             if connection.room:
                 stream = connection.reserve()
                 self.busy += 1
-                self.endpoint.connections.add(stream)
                 return stream
         return None
+
+    def streams(self) -> Iterator[SharedStream]:
+        """Those with a request."""
+        for connection in self.connections:
+            yield from connection.streams.values()
 
     async def join(self) -> SharedStream | None:
         """A place, on a new connection if need be; None when the backend does not share. One of CONNECT_ERRORS."""
@@ -104,7 +108,6 @@ class Sharing:
         """An exchange is over, or will not be."""
         self.busy -= 1
         endpoint = self.endpoint
-        endpoint.connections.discard(stream)
         if endpoint.retired:
             if not connection.busy:
                 connection.leave()

@@ -13,6 +13,7 @@ from tests.unit.aggregator.proxy_kit import (
     lines_of,
     on_uvloop,
     read_head,
+    read_until_broken,
     request,
 )
 from tests.unit.aggregator.shared_kit import (
@@ -206,3 +207,27 @@ async def test_an_annotation_says_how_many_have_connections_of_their_own(pki: PK
         await served.requests(2)
         held.go.set()
         assert await all_of(tasks) == {b"own": 3, b"shared": 2}
+
+
+@on_uvloop
+async def test_watches_leave_own_connections_to_those_who_give_them_back(pki: PKI) -> None:
+    asked = asyncio.Event()
+
+    async def own(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"watch=1" not in await read_head(reader):
+            writer.write(answer(b"own"))
+        asked.set()
+        await read_until_broken(reader)
+
+    held = Held()
+    limits = replace(SHARING, own_connections=1)
+    watch = f"{THINGS}?watch=1"
+    async with sharing(pki, held, http1=own, limits=limits) as (served, front), crowd(pki, front, 1, path=watch):
+        await asked.wait()
+        async with crowd(pki, front, 2, path=watch), calling(pki, front, "http/1.1") as caller:
+            await served.requests(2)
+            for _ in range(3):
+                # Whether a connection has a watch is looked at once per sweep.
+                await asyncio.sleep(2 * limits.sweep_seconds)
+                assert (await caller.ask("GET", THINGS)).body == b"own"
+        assert (served.http1, len(served.peers), len(served.asked)) == (2, 1, 2)
