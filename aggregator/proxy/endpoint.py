@@ -210,9 +210,10 @@ class Endpoint:
                 self.dialing -= 1
             if stream is not None:
                 return stream
-            if self._idle:
+            idle = self.take(False, False)
+            if idle is not None:
                 # The connection on which the backend has said that it does not share.
-                return self._idle.pop()
+                return idle
         return await self.connect(dedicated=dial.dedicated)
 
     def _crowded(self, sharing: Sharing, lasting: bool) -> bool:

@@ -163,6 +163,7 @@ class SharedConnection(SharedLink, asyncio.Protocol):
                 self._initial_window(value)
             elif name == frames.MAX_CONCURRENT_STREAMS:
                 self.limit = min(value, self._most)
+                self._sharing.usual = max(self.limit, 1)
                 if not value and not self.proven:
                     # Later on it is a pause of this connection: RFC 9113 5.1.2 calls it short.
                     self._sharing.decline("the backend allows no streams")

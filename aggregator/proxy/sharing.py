@@ -36,6 +36,8 @@ class Sharing:
         self.connections: list[SharedConnection] = []
         self.busy = 0
         """Requests in progress on them, and those about to be."""
+        self.usual = streams
+        """What the backend has allowed last: a new connection does not know before its settings come."""
         self._connect = connect
         self._streams = streams
         self._declined_until = 0.0
@@ -88,6 +90,7 @@ class Sharing:
         connection: SharedConnection | UpstreamConnection
         if tls is not None and tls.selected_alpn_protocol() == "h2":
             connection = SharedConnection(self, self._streams)
+            connection.limit = self.usual
             self.connections.append(connection)
             transport.set_protocol(connection)
             connection.connection_made(transport)

@@ -57,6 +57,8 @@ class Behind:
         self.sent = 0
         """For handlers to count in."""
         self.settings = settings
+        self.late = 0.0
+        """Seconds before it says what it allows on a new connection."""
         self.pays = pays
         """Windows are given back as soon as something comes in."""
         self.context = context

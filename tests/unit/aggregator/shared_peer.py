@@ -172,6 +172,8 @@ class Peer:
         return None
 
     async def serve(self, handler: Handler) -> None:
+        if self.behind.late:
+            await asyncio.sleep(self.behind.late)
         self.h2.initiate_connection()
         if self.behind.settings:
             self.h2.update_settings(dict(self.behind.settings))

@@ -231,3 +231,32 @@ async def test_watches_leave_own_connections_to_those_who_give_them_back(pki: PK
                 await asyncio.sleep(2 * limits.sweep_seconds)
                 assert (await caller.ask("GET", THINGS)).body == b"own"
         assert (served.http1, len(served.peers), len(served.asked)) == (2, 1, 2)
+
+
+@on_uvloop
+async def test_a_new_connection_begins_with_what_the_backend_has_allowed_before(pki: PKI) -> None:
+    held = Held()
+    settings = {MAX_STREAMS: 2}
+    async with sharing(pki, held, settings=settings) as (served, front), crowd(pki, front, 1) as first:
+        await served.requests(1)
+        await eventually(lambda: served.peers[0].acknowledged)
+        served.late = 0.1
+        async with crowd(pki, front, 5) as tasks:
+            await served.requests(6)
+            assert [len(peer.asked) for peer in served.peers] == [2, 2, 2]
+            held.go.set()
+            assert await all_of([*first, *tasks]) == {b"shared": 6}
+
+
+@on_uvloop
+async def test_an_old_connection_is_not_what_a_backend_has_declined_with(pki: PKI) -> None:
+    """It may be closing this very moment, which for a POST is one risk too many."""
+    limits = replace(SHARING, own_connections=1)
+    async with sharing(pki, alpn=HTTP1_FIRST, limits=limits) as (served, front):
+        async with crowd(pki, front, 1) as first:
+            assert (await first[0]).body == b"own"
+        tick = front.plane.pools.tick
+        await eventually(lambda: front.plane.pools.tick > tick + 3)
+        async with crowd(pki, front, 2, method="POST") as tasks:
+            assert [(await task).body for task in tasks] == [b"own"] * 2
+        assert served.http1 == 3
