@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from aggregator.proxy.sharing import Sharing
 
 _WRITE_BUFFER = 256 * 1024
+_AT_FAULT = frozenset(
+    (
+        frames.PROTOCOL_ERROR,
+        frames.FLOW_CONTROL_ERROR,
+        frames.FRAME_SIZE_ERROR,
+        frames.COMPRESSION_ERROR,
+        frames.ENHANCE_YOUR_CALM,
+        frames.INADEQUATE_SECURITY,
+        frames.HTTP_1_1_REQUIRED,
+    )
+)
+"""Codes of a backend that does not like what it was sent: it would not the next time, and all who share would pay again."""
 
 
 class SharedConnection(SharedLink, asyncio.Protocol):
@@ -186,6 +198,8 @@ class SharedConnection(SharedLink, asyncio.Protocol):
         words = f"http2: server sent GOAWAY; LastStreamID={last}, ErrCode={frames.error_name(code)}"
         self._last_words = UpstreamFailure(words)
         self.leaving = True
+        if code in _AT_FAULT:
+            self._sharing.decline(words)
         self._sharing.leaves()
         for stream in [item for item in self.streams.values() if item.ident > last]:
             stream.unprocessed(words)
