@@ -109,7 +109,7 @@ class Upstream:
         return dial is not None and dial.succeed(connection)
 
     def connection_lost(self, endpoint: Endpoint) -> None:
-        self._start_waiting()
+        self.start_waiting()
         if not endpoint.open and not endpoint.retired:
             self._suspect()
 
@@ -172,7 +172,8 @@ class Upstream:
             self._streaming = sum(is_lasting(item) for endpoint in self._all() for item in endpoint.carriers())
         return used - self._streaming >= self._max_connections
 
-    def _start_waiting(self) -> None:
+    def start_waiting(self) -> None:
+        """Let requests that wait look for a connection, as far as there may be so many."""
         queue = self._queue
         if not queue:
             return
@@ -317,7 +318,7 @@ class Upstream:
         for endpoint in self._all():
             endpoint.sweep(horizon)
         self._leaving = [endpoint for endpoint in self._leaving if endpoint.open or endpoint.dialing]
-        self._start_waiting()
+        self.start_waiting()
         if self.retired:
             return
         now = time.monotonic()

@@ -47,6 +47,9 @@ class Owner(Protocol):
     def next_waiting(self, connection: Carrier) -> bool:
         """A connection has become unused: whether a request that waits has taken it."""
 
+    def start_waiting(self) -> None:
+        """A request is over whose connection nobody can take."""
+
     def full(self) -> bool:
         """As many requests as allowed are in progress."""
 

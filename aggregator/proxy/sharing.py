@@ -5,6 +5,7 @@ needs one: with a backend that turns slow, or thousands of watches, that is thou
 """
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, cast
@@ -22,6 +23,8 @@ log = logs.get("aggregator.proxy")
 
 _DECLINED_SECONDS = 300.0
 """How long a backend that does not want to share is not asked again."""
+_PATIENCE = 3
+"""Connections that a request waits for and that are gone when its turn comes: a backend that stops, or never means it."""
 
 Factory = Callable[[], asyncio.BaseProtocol]
 Connect = Callable[[Factory], Awaitable[object]]
@@ -42,6 +45,8 @@ class Sharing:
         self._streams = streams
         self._declined_until = 0.0
         self._dial: asyncio.Task[None] | None = None
+        self._newest: SharedConnection | None = None
+        """The connection that was made last."""
 
     @property
     def declined(self) -> bool:
@@ -63,15 +68,19 @@ class Sharing:
 
     async def join(self) -> SharedStream | None:
         """A place, on a new connection if need be; None when the backend does not share. One of CONNECT_ERRORS."""
+        in_vain = 0
         while not self.declined:
             stream = self.stream()
             if stream is not None:
                 return stream
+            if in_vain == _PATIENCE:
+                raise ConnectionResetError(errno.ECONNRESET, "connections leave as soon as they are made")
             if self._dial is None:
                 self._dial = asyncio.get_running_loop().create_task(self._make(), name=f"share {self.endpoint.where}")
                 self._dial.add_done_callback(self._dialed)
             # All that come meanwhile wait for the same one; that somebody gives up does not end it.
             await asyncio.shield(self._dial)
+            in_vain += self._newest is None or self._newest.leaving
         return None
 
     async def _make(self) -> None:
@@ -91,6 +100,7 @@ class Sharing:
         if tls is not None and tls.selected_alpn_protocol() == "h2":
             connection = SharedConnection(self, self._streams)
             connection.limit = self.usual
+            self._newest = connection
             self.connections.append(connection)
             transport.set_protocol(connection)
             connection.connection_made(transport)
@@ -114,9 +124,11 @@ class Sharing:
         if endpoint.retired:
             if not connection.busy:
                 connection.leave()
-        elif endpoint.attention and connection.room:
+        elif endpoint.attention:
             place = self.stream()
-            if place is not None and not endpoint.owner.next_waiting(place):
+            if place is None:
+                endpoint.owner.start_waiting()
+            elif not endpoint.owner.next_waiting(place):
                 place.close()
 
     def leaves(self) -> None:
@@ -125,6 +137,8 @@ class Sharing:
 
     def lost(self, connection: SharedConnection) -> None:
         self.connections.remove(connection)
+        if self._newest is connection:
+            self._newest = None
         self.endpoint.owner.connection_lost(self.endpoint)
 
     def answered_since(self, tick: int) -> bool:

@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from aggregator.proxy.server import Proxy
-from tests.unit.aggregator.endpoints_kit import samples, several
+from tests.unit.aggregator.endpoints_kit import annotated, samples, several
 from tests.unit.aggregator.fault_callers import PROTOCOLS, calling
 from tests.unit.aggregator.http2_kit import (
     INTERNAL,
+    setting,
 )
-from tests.unit.aggregator.proxy_kit import PKI, on_uvloop, proxy
+from tests.unit.aggregator.proxy_kit import PKI, client, on_uvloop, proxy
 from tests.unit.aggregator.shared_kit import (
     SHARING,
     THINGS,
     Behind,
+    all_of,
     behind,
     crowd,
     eventually,
@@ -162,3 +166,59 @@ async def test_another_backend_stands_in_for_one_that_leaves(pki: PKI) -> None:
         assert {(await caller.ask("POST", THINGS)).body for _ in range(10)} == {b"there"}
         assert len(one.asked) - asked <= 1
         assert samples(front, "aggregator_proxy_endpoints")[("leaving",)] == 1
+
+
+@over_both
+@pytest.mark.parametrize("code", [1, 3, 6, 9, 11, 12, 13])
+@on_uvloop
+async def test_a_backend_that_dislikes_what_it_is_sent_is_not_sent_more_of_it(
+    pki: PKI, code: int, protocol: str
+) -> None:
+    async def faulty(asked: Asked) -> None:
+        asked.peer.write(goaway(0, code))
+        asked.peer.close()
+
+    async with sharing(pki, faulty) as (served, front), calling(pki, front, protocol) as caller:
+        for _ in range(2):
+            assert (await caller.ask("POST", THINGS, b"hello")).body == b"own"
+        assert len(served.asked) == 1
+
+
+@on_uvloop
+async def test_who_waits_goes_on_when_a_stream_of_a_leaving_connection_ends(pki: PKI) -> None:
+    go = asyncio.Event()
+
+    async def held(asked: Asked) -> None:
+        if asked is not served.asked[0] and asked.peer is served.peers[0]:
+            await go.wait()
+        elif asked.peer is served.peers[0]:
+            await first.wait()
+        await asked.answer()
+
+    first = asyncio.Event()
+    limits = replace(SHARING, sweep_seconds=30.0)
+    annotations = annotated(max_connections="2", max_pending="3")
+    async with (
+        sharing(pki, held, limits=limits, annotations=annotations) as (served, front),
+        crowd(pki, front, 2) as tasks,
+    ):
+        await served.requests(2)
+        async with crowd(pki, front, 1) as waiting:
+            await eventually(lambda: front.metrics.in_flight == 3)
+            served.peers[0].write(goaway(LAST))
+            await asyncio.sleep(0.05)
+            first.set()
+            async with asyncio.timeout(3):
+                assert (await waiting[0]).body == b"shared"
+            go.set()
+            assert await all_of(tasks) == {b"shared": 2}
+        assert len(served.peers) == 2
+
+
+@on_uvloop
+async def test_a_backend_whose_new_connections_leave_at_once_is_not_asked_for_ever(pki: PKI) -> None:
+    async with sharing(pki, welcome=setting() + goaway(0)) as (served, front), client(pki, front) as caller:
+        served.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        async with asyncio.timeout(5):
+            assert (await caller.get()).status == 503
+        assert len(served.peers) <= 4
