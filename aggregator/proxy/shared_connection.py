@@ -31,7 +31,7 @@ _AT_FAULT = frozenset(
         frames.HTTP_1_1_REQUIRED,
     )
 )
-"""Codes of a backend that does not like what it was sent: it would not the next time, and all who share would pay again."""
+"""Codes of a backend that dislikes what it was sent: it would the next time, and all who share would pay again."""
 
 
 class SharedConnection(SharedLink, asyncio.Protocol):

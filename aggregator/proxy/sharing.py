@@ -24,7 +24,7 @@ log = logs.get("aggregator.proxy")
 _DECLINED_SECONDS = 300.0
 """How long a backend that does not want to share is not asked again."""
 _PATIENCE = 3
-"""Connections that a request waits for and that are gone when its turn comes: a backend that stops, or never means it."""
+"""Connections that a request waits for in vain, gone before its turn."""
 
 Factory = Callable[[], asyncio.BaseProtocol]
 Connect = Callable[[Factory], Awaitable[object]]
