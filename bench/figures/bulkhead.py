@@ -165,7 +165,7 @@ def _note(http1: _Beside, http2: _Beside) -> str:
         " begin with the first request to the slow one, to which there is no connection then; only the handshakes of"
         " the load's own connections are over. While it is slow, no request finds a connection unused. If it speaks"
         " HTTP/1.1 only, each of the first 1024 needs a new one, whose TLS handshake, client certificate included, runs"
-        " in the event loop that serves the nine: they notice that. One that speaks HTTP/2, as Go's servers do, gets 32"
+        " in the event loop that serves the nine: they notice that. One that speaks HTTP/2, as Go's servers do, gets 16"
         " of those, and then connections that 100 requests share. In either case 1024 requests are in progress after 5"
         " s and 1024 wait, the limits of each APIService; what is more is refused"
         f" ({measure.median(http1.refused):.0%} and {measure.median(http2.refused):.0%} of the slow requests while"
