@@ -24,7 +24,6 @@ class Carrier(Protocol):
 
     endpoint: "Endpoint"
     exchange: Exchange | None
-    idle_tick: int
     dedicated: bool
     """Serves one exchange only, as an upgrade does."""
 

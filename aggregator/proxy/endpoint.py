@@ -201,8 +201,8 @@ class Endpoint:
         """A new connection, or a place on a shared one if there are many. One of CONNECT_ERRORS, which ejects the
         endpoint."""
         sharing = self.sharing
-        alone = dial.dedicated or dial.alone or sharing is None or sharing.declined
-        if sharing is not None and not alone and self._crowded(sharing, dial.long_running):
+        alone = dial.dedicated or dial.alone
+        if sharing is not None and not alone and not sharing.declined and self._crowded(sharing, dial.long_running):
             self.dialing += 1
             try:
                 stream = await sharing.join()

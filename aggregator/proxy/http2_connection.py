@@ -123,8 +123,7 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
                 self._touched[stream] = None
 
     def _on_rst_stream(self, ident: int, flags: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        self._reset_code(payload)
         self._check_opened(ident)
         stream = self.streams.get(ident)
         if stream is None:
@@ -165,12 +164,8 @@ class Http2Connection(Http2Heads, asyncio.Protocol):
             self._leave()
 
     def _on_goaway(self, ident: int, flags: int, payload: bytes) -> None:
-        if ident:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY of a stream")
-        if len(payload) < 8:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "GOAWAY of a wrong size")
         # It forbids us to open streams, which we never do; the client closes when it has its answers.
-        self._calm.trifle()
+        self._goaway(ident, payload)
 
     def _on_window_update(self, ident: int, flags: int, payload: bytes) -> None:
         increment = self._increment(ident, payload)

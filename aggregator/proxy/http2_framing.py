@@ -180,6 +180,21 @@ class Framing:
         """Whether a frame of the peer, however small, is only the answer to what we have sent."""
         return False
 
+    def _goaway(self, ident: int, payload: bytes) -> tuple[int, int]:
+        """The last stream that the peer has looked at or will, and why it goes."""
+        if ident:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY of a stream")
+        if len(payload) < 8:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "GOAWAY of a wrong size")
+        self._calm.trifle()
+        return frames.number(payload[:4]), int.from_bytes(payload[4:8], "big")
+
+    def _reset_code(self, payload: bytes) -> int:
+        """Why the peer breaks a stream off."""
+        if len(payload) != 4:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        return int.from_bytes(payload, "big")
+
     def _increment(self, ident: int, payload: bytes) -> int:
         """What a WINDOW_UPDATE adds."""
         if len(payload) != 4:

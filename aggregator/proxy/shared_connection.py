@@ -97,7 +97,7 @@ class SharedConnection(SharedLink, asyncio.Protocol):
             try:
                 stream.data(payload, size, end=bool(flags & frames.END_STREAM))
             except MalformedResponse as error:
-                stream.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
+                stream.malformed(str(error))
 
     def _stream(self, ident: int) -> SharedStream | None:
         """The stream of a frame; None if it is over already."""
@@ -149,13 +149,11 @@ class SharedConnection(SharedLink, asyncio.Protocol):
         try:
             stream.fields(fields, end=end)
         except MalformedResponse as error:
-            stream.broken(f"malformed HTTP response: {error}", frames.PROTOCOL_ERROR)
+            stream.malformed(str(error))
 
     def _on_rst_stream(self, ident: int, flags: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        code = self._reset_code(payload)
         stream = self._stream(ident)
-        code = int.from_bytes(payload, "big")
         if code == frames.HTTP_1_1_REQUIRED:
             self._sharing.decline("the backend wants HTTP/1.1")
         if stream is not None:
@@ -189,12 +187,7 @@ class SharedConnection(SharedLink, asyncio.Protocol):
         """It has been read: that is all we wanted to know."""
 
     def _on_goaway(self, ident: int, flags: int, payload: bytes) -> None:
-        if ident:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY of a stream")
-        if len(payload) < 8:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "GOAWAY of a wrong size")
-        self._calm.trifle()
-        last, code = frames.number(payload[:4]), int.from_bytes(payload[4:8], "big")
+        last, code = self._goaway(ident, payload)
         words = f"http2: server sent GOAWAY; LastStreamID={last}, ErrCode={frames.error_name(code)}"
         self._last_words = UpstreamFailure(words)
         self.leaving = True
@@ -217,7 +210,7 @@ class SharedConnection(SharedLink, asyncio.Protocol):
         if stream is None:
             return
         if not increment:
-            stream.broken("malformed HTTP response: WINDOW_UPDATE of nothing", frames.PROTOCOL_ERROR)
+            stream.malformed("WINDOW_UPDATE of nothing")
         else:
             self._widen(stream, increment)
 

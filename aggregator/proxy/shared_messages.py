@@ -95,7 +95,7 @@ def _fields(lines: bytes) -> tuple[bytes, int]:
     return b"".join(pieces), length
 
 
-def unchunked(data: bytes) -> tuple[list[bytes], bytes | None]:
+def unchunked(data: bytes) -> tuple[bytes, bytes | None]:
     """The contents of whole chunks, and the lines of the trailers if the last chunk is among them."""
     pieces: list[bytes] = []
     position = 0
@@ -104,10 +104,10 @@ def unchunked(data: bytes) -> tuple[list[bytes], bytes | None]:
         size = int(data[position:end], 16)
         position = end + 2
         if not size:
-            return pieces, data[position:-2]
+            return b"".join(pieces), data[position:-2]
         pieces.append(data[position : position + size])
         position += size + 2
-    return pieces, None
+    return b"".join(pieces), None
 
 
 def plain_lines(code: int, head: ResponseHead) -> list[bytes]:

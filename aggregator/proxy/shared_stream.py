@@ -31,8 +31,6 @@ _HELD_BYTES = 64 * 1024
 _LOW_BYTES = _HELD_BYTES // 4
 _KEPT_BYTES = 64 * 1024
 """What of a request is remembered until the answer begins, for a backend that turns out not to have looked at it."""
-
-
 _INFORMATIONAL = 8
 """How many 1xx responses a request may get. No window holds them back: a client that does not read would have us keep
 them all."""
@@ -67,7 +65,6 @@ class SharedStream:
         "endpoint",
         "exchange",
         "ident",
-        "idle_tick",
         "over",
         "window",
     )
@@ -79,7 +76,6 @@ class SharedStream:
         self.ident = 0
         """0 until the request's head is written."""
         self.dedicated = False
-        self.idle_tick = 0
         self.answered = False
         """Anything of a response has arrived."""
         self.over = False
@@ -148,7 +144,7 @@ class SharedStream:
         if not self.over:
             self.over = True
             self._held = b""
-            self._kept = None
+            self._forget()
             self.connection.left(self, code)
 
     # The request
@@ -172,8 +168,7 @@ class SharedStream:
 
     def _body(self, data: bytes) -> None:
         if self._chunked:
-            pieces, trailers = unchunked(data)
-            data = b"".join(pieces)
+            data, trailers = unchunked(data)
             if trailers is not None:
                 self._sent = True
                 # Nobody is owed trailers (RFC 9110 6.5.1).
@@ -191,7 +186,12 @@ class SharedStream:
             self._kept.append(data)
             self._kept_bytes += len(data)
             if self._kept_bytes > _KEPT_BYTES:
-                self._kept = None
+                self._forget()
+
+    def _forget(self) -> None:
+        """The request will not be sent again."""
+        self._kept = None
+        self._head = b""
 
     def push(self) -> None:
         """Send what the backend takes of the body."""
@@ -248,7 +248,7 @@ class SharedStream:
         """A block of fields. MalformedResponse."""
         if not self.answered:
             self.answered = self.connection.proven = True
-            self._kept = None
+            self._forget()
         if not self.answering:
             self._leading(*read_head(fields), end)
         elif not end:
@@ -298,7 +298,7 @@ class SharedStream:
             self.answered = True
             raise MalformedResponse("a body without a head")
         if self._receivable < 0:
-            self.broken("malformed HTTP response: more than may be sent", frames.FLOW_CONTROL_ERROR)
+            self.malformed("more than may be sent", frames.FLOW_CONTROL_ERROR)
             return
         if payload and (not self._has_body or 0 <= left < len(payload)):
             raise MalformedResponse("the body is longer than its head says")
@@ -307,8 +307,8 @@ class SharedStream:
         lines = self._lines
         if lines is not None and end and left == len(payload):
             # All of it in one read: as most answers are small, this is how most of them come.
-            self.exchange = self._lines = None
-            self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
+            self._lines = None
+            self._let_go()
             exchange.response_whole(self._code, lines, self._cache_control, payload)
             return
         if left >= 0:
@@ -325,10 +325,15 @@ class SharedStream:
         self._lines = None
         exchange.response_lines(self._code, lines, self._cache_control)
 
+    def _let_go(self) -> None:
+        """All of the response has been read."""
+        self.exchange = None
+        self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
+
     def _end(self, trailers: bytes) -> None:
         """The response is complete."""
-        exchange, self.exchange = self.exchange, None
-        self._leave(frames.ENDED if self._sent and not self._held else frames.CANCEL)
+        exchange = self.exchange
+        self._let_go()
         if exchange is not None:
             if self._lines is not None:
                 self._pass_head(exchange, self._lines)
@@ -355,6 +360,10 @@ class SharedStream:
     def broken(self, words: str, code: int) -> None:
         """The backend's answer cannot be used."""
         self._fail(UpstreamFailure(words), code)
+
+    def malformed(self, words: str, code: int = frames.PROTOCOL_ERROR) -> None:
+        """The backend's answer is not what RFC 9113 allows."""
+        self.broken(f"malformed HTTP response: {words}", code)
 
     def reset(self, code: int) -> None:
         """The backend breaks the stream off."""
