@@ -7,6 +7,7 @@ from aggregator.proxy import http2_frames as frames
 from aggregator.proxy.exchange import Exchange
 from aggregator.proxy.failures import NeverProcessed, Unshared, UpstreamFailure
 from aggregator.proxy.http2_hpack import Fields, encode_line
+from aggregator.proxy.shared_kept import KeptRequest
 from aggregator.proxy.shared_messages import (
     CHUNKED,
     MalformedResponse,
@@ -29,8 +30,6 @@ STREAM_WINDOW = 256 * 1024
 _HELD_BYTES = 64 * 1024
 """What of a request may wait for the backend's windows before its client is no longer read."""
 _LOW_BYTES = _HELD_BYTES // 4
-_KEPT_BYTES = 64 * 1024
-"""What of a request is remembered until the answer begins, for a backend that turns out not to have looked at it."""
 _INFORMATIONAL = 8
 """How many 1xx responses a request may get. No window holds them back: a client that does not read would have us keep
 them all."""
@@ -44,11 +43,9 @@ class SharedStream:
         "_chunked",
         "_code",
         "_has_body",
-        "_head",
         "_held",
         "_informational",
         "_kept",
-        "_kept_bytes",
         "_left",
         "_lines",
         "_owed",
@@ -90,11 +87,7 @@ class SharedStream:
         self._sent = False
         """The whole request was handed over."""
         self._upstream_full = False
-        self._head = b""
-        """Of the request, in the form of HTTP/1.1."""
-        self._kept: list[bytes] | None = []
-        """What the backend has been sent of the body, until the answer begins or that is too much."""
-        self._kept_bytes = 0
+        self._kept = KeptRequest()
         self.answering = False
         """The final head has come."""
         self._lines: list[bytes] | None = None
@@ -144,7 +137,7 @@ class SharedStream:
         if not self.over:
             self.over = True
             self._held = b""
-            self._forget()
+            self._kept.forget()
             self.connection.left(self, code)
 
     # The request
@@ -154,7 +147,7 @@ class SharedStream:
             return
         if not self.ident:
             head, _, data = data.partition(b"\r\n\r\n")
-            self._head = head
+            self._kept.begin(head)
             block, length = request_block(head)
             self._chunked = length == CHUNKED
             self._unsent = max(length, 0)
@@ -180,19 +173,6 @@ class SharedStream:
         if self.ident > 0:
             self.push()
 
-    def _keep(self, data: bytes) -> None:
-        """Remember what is sent, for a backend that turns out not to have looked at it."""
-        if self._kept is not None:
-            self._kept.append(data)
-            self._kept_bytes += len(data)
-            if self._kept_bytes > _KEPT_BYTES:
-                self._forget()
-
-    def _forget(self) -> None:
-        """The request will not be sent again."""
-        self._kept = None
-        self._head = b""
-
     def push(self) -> None:
         """Send what the backend takes of the body."""
         connection = self.connection
@@ -201,7 +181,7 @@ class SharedStream:
         room = 0 if connection.write_blocked else max(0, min(self.window, connection.window))
         if size > room:
             if room:
-                self._keep(held[:room])
+                self._kept.add(held[:room])
                 connection.due += 2 * room
                 connection.send(frames.data(self.ident, held[:room], end=False))
             self._held = held = held[room:]
@@ -219,7 +199,7 @@ class SharedStream:
         connection.due += 2 * size
         end = self._sent and not self._trailers
         if size or end:
-            self._keep(held)
+            self._kept.add(held)
             connection.send(frames.data(self.ident, held, end=end))
         if self._sent and self._trailers:
             lines = filter(None, self._trailers.split(b"\r\n"))
@@ -248,7 +228,7 @@ class SharedStream:
         """A block of fields. MalformedResponse."""
         if not self.answered:
             self.answered = self.connection.proven = True
-            self._forget()
+            self._kept.forget()
         if not self.answering:
             self._leading(*read_head(fields), end)
         elif not end:
@@ -384,13 +364,7 @@ class SharedStream:
 
     def _handed_over(self) -> bytes | None:
         """All there is of the request, in the form of HTTP/1.1; None if some of it is no longer at hand."""
-        if self._kept is None:
-            return None
-        body = b"".join((*self._kept, self._held))
-        if self._chunked:
-            last = b"0\r\n%b\r\n" % self._trailers if self._sent else b""
-            body = b"%x\r\n%b\r\n%b" % (len(body), body, last) if body else last
-        return b"%b\r\n\r\n%b" % (self._head, body)
+        return self._kept.whole(self._held, chunked=self._chunked, last=self._trailers if self._sent else None)
 
     def lost(self, error: BaseException | None) -> None:
         """The connection is gone."""
